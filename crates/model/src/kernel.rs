@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the kernel reports, decoded. The byte layout is `crates/bpf/bpf/abi.h` and never leaves
+//! that crate.
+
+use crate::{Category, Verdict};
+
+/// The operation a hook saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// `bprm_check_security`: an image is about to run.
+    Exec,
+    /// `file_open`.
+    Open,
+    /// `file_permission`: an already open file is read or written.
+    Permission,
+    /// `path_mknod`: a file, device, fifo or socket is created.
+    Create,
+    /// `path_mkdir`.
+    Mkdir,
+    /// `path_unlink`.
+    Unlink,
+    /// `path_rmdir`.
+    Rmdir,
+    /// `path_symlink`.
+    Symlink,
+    /// `path_link`, for either name.
+    Link,
+    /// `path_rename`, for either name.
+    Rename,
+    /// `path_chmod`.
+    Chmod,
+    /// `path_chown`.
+    Chown,
+    /// `path_truncate`.
+    Truncate,
+}
+
+impl Operation {
+    /// Which rules speak about it.
+    pub fn category(self) -> Category {
+        match self {
+            Self::Exec => Category::Process,
+            Self::Open
+            | Self::Permission
+            | Self::Create
+            | Self::Mkdir
+            | Self::Unlink
+            | Self::Rmdir
+            | Self::Symlink
+            | Self::Link
+            | Self::Rename
+            | Self::Chmod
+            | Self::Chown
+            | Self::Truncate => Category::File,
+        }
+    }
+
+    /// The value of `lsm=` in an alert's data, as KubeArmor names it.
+    pub fn lsm_name(self) -> &'static str {
+        match self {
+            Self::Exec => "SECURITY_BPRM_CHECK",
+            Self::Open => "FILE_OPEN",
+            Self::Permission => "FILE_PERMISSION",
+            Self::Create => "FILE_MKNOD",
+            Self::Mkdir => "FILE_MKDIR",
+            Self::Unlink => "FILE_UNLINK",
+            Self::Rmdir => "FILE_RMDIR",
+            Self::Symlink => "FILE_SYMLINK",
+            Self::Link => "FILE_LINK",
+            Self::Rename => "FILE_RENAME",
+            Self::Chmod => "FILE_CHMOD",
+            Self::Chown => "FILE_CHOWN",
+            Self::Truncate => "FILE_TRUNCATE",
+        }
+    }
+}
+
+/// The acting task at the moment of the operation. Paths are as the workload sees them; a path that
+/// could not be built is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskInfo {
+    /// Process id in the initial pid namespace.
+    pub host_pid: u32,
+    /// Parent's process id in the initial pid namespace.
+    pub host_ppid: u32,
+    /// Process id in the task's own pid namespace.
+    pub pid: u32,
+    /// Parent's process id in the task's own pid namespace, 0 when the parent is outside it.
+    pub ppid: u32,
+    /// Real uid in the initial user namespace.
+    pub uid: u32,
+    /// Path of the running image.
+    pub exe: Vec<u8>,
+    /// Path of the parent's running image.
+    pub parent_exe: Vec<u8>,
+    /// Working directory.
+    pub cwd: Vec<u8>,
+    /// Controlling terminal without `/dev/`, such as `pts0`; empty when there is none.
+    pub tty: Vec<u8>,
+    /// The task's own arguments, NUL separated, possibly cut. Written by the task itself: for
+    /// people, never for decisions.
+    pub args: Vec<u8>,
+}
+
+/// A decision that the kernel made and that somebody must be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelEvent {
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
+    pub boot_ns: u64,
+    /// Index of the workload in the kernel's table; 0 is the host.
+    pub workload: u32,
+    /// Number of the ruleset that decided; it gives the verdict's rule id its meaning.
+    pub ruleset: u32,
+    /// What was attempted.
+    pub operation: Operation,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// True when the workload is audited: a `Block` verdict was not carried out.
+    pub audited: bool,
+    /// Object path; `memfd:NAME` or `anon:` for an image without a name.
+    pub object: Vec<u8>,
+    /// Who did it.
+    pub task: TaskInfo,
+}
+
+/// Where something was lost or could not be decided by a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LossStage {
+    /// The ring buffer was full: an event was not delivered; its decision was carried out.
+    RingFull,
+    /// A path could not be built: decided by the posture or as "no rule".
+    PathUnknown,
+    /// Per-task memory could not be had: decided by the posture or as "no rule".
+    NoMemory,
+    /// The workload's ruleset could not be found in the kernel's table.
+    RulesetMissing,
+    /// A record in the ring buffer could not be decoded.
+    Undecodable,
+    /// The reader's queue was full.
+    QueueFull,
+}
+
+impl LossStage {
+    /// Every stage, in the order of the kernel's counters.
+    pub const ALL: [Self; 6] = [
+        Self::RingFull,
+        Self::PathUnknown,
+        Self::NoMemory,
+        Self::RulesetMissing,
+        Self::Undecodable,
+        Self::QueueFull,
+    ];
+
+    /// Name for metrics and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RingFull => "ring_full",
+            Self::PathUnknown => "path_unknown",
+            Self::NoMemory => "no_memory",
+            Self::RulesetMissing => "ruleset_missing",
+            Self::Undecodable => "undecodable",
+            Self::QueueFull => "queue_full",
+        }
+    }
+}
+
+/// A counted loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Where.
+    pub stage: LossStage,
+    /// How many since the last report.
+    pub count: u64,
+}

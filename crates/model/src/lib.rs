@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The vocabulary that every other crate shares.
+//!
+//! Plain values without behaviour of their own: who acts ([`Workload`]), what was attempted
+//! ([`Access`]), what was decided ([`Verdict`]), what the kernel reported ([`KernelEvent`]) and what
+//! people are told ([`Event`]). Nothing here performs I/O, reads a clock or knows a file format; the
+//! meaning of a policy is in `gorget-engine`, wire formats are in `gorget-telemetry`.
+#![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::wildcard_enum_match_arm)]
+
+mod access;
+mod event;
+mod kernel;
+mod workload;
+
+pub use access::{Access, Category, Modes, Object, Subject};
+pub use access::{Cause, Outcome, RuleId, Verdict};
+pub use event::{Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process};
+pub use kernel::{KernelEvent, Loss, LossStage, Operation, TaskInfo};
+pub use workload::{Container, Host, Mode, Posture, Workload};
