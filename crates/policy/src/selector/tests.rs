@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whom a policy is for.
+//!
+//! Policies are read from text, so that reading a selector and applying it are tested as one thing;
+//! what a selector may not say is tested by its exact message.
+
+use crate::{Kind, Policy, parse};
+use gorget_model::{Container, Host, Workload};
+
+fn policy(text: &str) -> Policy {
+    let mut parsed = parse("p.yaml", text);
+    assert_eq!(parsed.policies.len(), 1, "{:?}", parsed.problems);
+    parsed.policies.remove(0)
+}
+
+/// A policy for containers with this `metadata` and these labels, both in flow style.
+fn for_containers(metadata: &str, labels: &str) -> Policy {
+    policy(&format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {metadata}\n\
+         spec:\n  selector:\n    matchLabels: {labels}\n"
+    ))
+}
+
+fn for_hosts(labels: &str) -> Policy {
+    policy(&format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\nmetadata: {{name: h}}\n\
+         spec:\n  nodeSelector:\n    matchLabels: {labels}\n"
+    ))
+}
+
+fn label_problems(kind: &str, selector: &str, labels: &str) -> Vec<String> {
+    let parsed = parse(
+        "p.yaml",
+        &format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: {kind}\nmetadata: {{name: p}}\nspec:\n  \
+             {selector}:\n    matchLabels: {labels}\n"
+        ),
+    );
+    assert_eq!(parsed.policies, []);
+    parsed.problems.iter().map(ToString::to_string).collect()
+}
+
+fn container(namespace: Option<&str>, name: &str, labels: &[(&str, &str)]) -> Workload {
+    Workload::Container(Container {
+        name: name.to_owned(),
+        namespace: namespace.map(ToOwned::to_owned),
+        labels: labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
+        ..Container::default()
+    })
+}
+
+fn host(name: &str, labels: &[(&str, &str)]) -> Workload {
+    let labels = labels
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    Workload::Host(Host {
+        name: name.to_owned(),
+        labels,
+    })
+}
+
+#[test]
+fn every_label_must_be_equal() {
+    let policy = for_containers("{name: p}", "{app: web, tier: front}");
+    assert!(policy.selects(&container(
+        None,
+        "c",
+        &[("app", "web"), ("tier", "front"), ("x", "y")]
+    )));
+    assert!(!policy.selects(&container(None, "c", &[("app", "web")])));
+    assert!(!policy.selects(&container(None, "c", &[("app", "web"), ("tier", "back")])));
+}
+
+#[test]
+fn a_policy_without_labels_selects_every_container_of_its_namespace() {
+    let policy = for_containers("{name: p, namespace: shop}", "{}");
+    assert!(policy.selects(&container(Some("shop"), "c", &[])));
+    assert!(policy.selects(&container(Some("shop"), "c", &[("app", "web")])));
+    assert!(!policy.selects(&container(Some("bank"), "c", &[])));
+}
+
+#[test]
+fn a_policy_without_namespace_is_in_the_default_one() {
+    let policy = for_containers("{name: p}", "{}");
+    assert!(policy.selects(&container(Some("default"), "c", &[])));
+    assert!(!policy.selects(&container(Some("shop"), "c", &[])));
+    assert_eq!(policy.qualified_name(), "default/p");
+    let policy = for_containers("{name: p, namespace: ''}", "{}");
+    assert_eq!(policy.qualified_name(), "default/p");
+}
+
+#[test]
+fn a_plain_container_is_in_every_namespace() {
+    let policy = for_containers("{name: p, namespace: shop}", "{app: web}");
+    assert!(policy.selects(&container(None, "c", &[("app", "web")])));
+    assert!(!policy.selects(&container(None, "c", &[])));
+    assert_eq!(policy.qualified_name(), "shop/p");
+}
+
+#[test]
+fn container_names_narrow_a_policy_down() {
+    for value in ["[web,api]", "[ web , api ,,]"] {
+        let labels = format!("{{app: shop, kubearmor.io/container.name: '{value}'}}");
+        let policy = for_containers("{name: p}", &labels);
+        assert_eq!(policy.selector.container_names, ["web", "api"]);
+        assert_eq!(
+            policy.selector.labels,
+            [("app".to_owned(), "shop".to_owned())]
+        );
+        assert!(policy.selects(&container(None, "web", &[("app", "shop")])));
+        assert!(!policy.selects(&container(None, "db", &[("app", "shop")])));
+        assert!(!policy.selects(&container(None, "web", &[])));
+    }
+}
+
+#[test]
+fn a_container_name_needs_no_brackets() {
+    let policy = for_containers("{name: p}", "{kubearmor.io/container.name: web-1}");
+    assert!(policy.selects(&container(None, "web-1", &[])));
+    assert!(!policy.selects(&container(None, "eb-", &[])));
+}
+
+#[test]
+fn no_container_name_is_every_container() {
+    for value in ["''", "'[]'", "'[,]'", "'.*'", "'*'"] {
+        let policy = for_containers(
+            "{name: p}",
+            &format!("{{kubearmor.io/container.name: {value}}}"),
+        );
+        assert_eq!(
+            policy.selector.container_names,
+            Vec::<String>::new(),
+            "{value}"
+        );
+        assert!(policy.selects(&container(None, "web", &[])), "{value}");
+    }
+}
+
+#[test]
+fn an_expression_is_not_a_container_name() {
+    assert_eq!(
+        label_problems(
+            "KubeArmorPolicy",
+            "selector",
+            "{kubearmor.io/container.name: 'web.+'}"
+        ),
+        [
+            "p.yaml:6:48: error: spec.selector.matchLabels.kubearmor.io/container.name: `web.+` is \
+             not a container name (write `\"name\"` or `\"[name1,name2]\"`)"
+        ]
+    );
+    assert_eq!(
+        label_problems(
+            "KubeArmorPolicy",
+            "selector",
+            "{kubearmor.io/container.name: [web]}"
+        ),
+        [
+            "p.yaml:6:48: error: spec.selector.matchLabels.kubearmor.io/container.name: must be a \
+             string, but is a list"
+        ]
+    );
+}
+
+#[test]
+fn label_values_are_strings() {
+    assert_eq!(
+        label_problems("KubeArmorPolicy", "selector", "{a: 1.10, b: yes, c: }"),
+        [
+            "p.yaml:6:22: error: spec.selector.matchLabels.a: must be a string, but is the number \
+             `1.10` (quote it: `\"1.10\"`)",
+            "p.yaml:6:31: error: spec.selector.matchLabels.b: must be a string, but is the boolean \
+             `yes` (quote it: `\"yes\"`)",
+            "p.yaml:6:36: error: spec.selector.matchLabels.c: has no value (write `\"\"` for an empty \
+             value)",
+        ]
+    );
+}
+
+#[test]
+fn a_host_is_selected_by_its_labels_or_its_name() {
+    let policy = for_hosts("{disk: ssd}");
+    assert_eq!(policy.kind, Kind::Host);
+    assert!(policy.selects(&host("n1", &[("disk", "ssd")])));
+    assert!(!policy.selects(&host("n1", &[])));
+    for key in ["kubearmor.io/hostname", "kubernetes.io/hostname"] {
+        let by_name = |value: &str| for_hosts(&format!("{{{key}: '{value}'}}"));
+        assert!(by_name("n1").selects(&host("n1", &[])));
+        assert!(!by_name("n1").selects(&host("n10", &[(key, "n1")])));
+        assert!(by_name("*").selects(&host("n2", &[])));
+        assert!(by_name("n1, n2").selects(&host("n2", &[])));
+        assert!(!by_name("n1,n2").selects(&host("n3", &[])));
+    }
+    assert!(!for_hosts("{kubearmor.io/hostname: '*', disk: ssd}").selects(&host("n1", &[])));
+}
+
+#[test]
+fn a_host_policy_names_its_hosts() {
+    assert_eq!(
+        label_problems("KubeArmorHostPolicy", "nodeSelector", "{}"),
+        [
+            "p.yaml:6:18: error: spec.nodeSelector.matchLabels: names no label \
+             (`kubearmor.io/hostname: \"*\"` is every host)"
+        ]
+    );
+    assert_eq!(
+        label_problems(
+            "KubeArmorHostPolicy",
+            "nodeSelector",
+            "{kubernetes.io/hostname: ','}"
+        ),
+        [
+            "p.yaml:6:43: error: spec.nodeSelector.matchLabels.kubernetes.io/hostname: names no host \
+             (`\"*\"` is every host)"
+        ]
+    );
+    assert_eq!(
+        label_problems(
+            "KubeArmorHostPolicy",
+            "nodeSelector",
+            "{kubearmor.io/hostnamereg: n.*}"
+        ),
+        [
+            "p.yaml:6:19: error: spec.nodeSelector.matchLabels.kubearmor.io/hostnamereg: \
+             `kubearmor.io/hostnamereg` is not supported by this version"
+        ]
+    );
+    assert_eq!(
+        label_problems("KubeArmorHostPolicy", "selector", "{a: b}"),
+        [
+            "p.yaml:5:3: error: spec.selector: unknown field `selector` (did you mean \
+             `nodeSelector`? allowed here: `nodeSelector`, `process`, `file`, `severity`, `tags`, \
+             `message`, `action`)",
+            "p.yaml:5:3: error: spec.nodeSelector: is missing",
+        ]
+    );
+}
+
+#[test]
+fn policies_for_containers_and_for_hosts_do_not_mix() {
+    assert!(!for_containers("{name: p}", "{}").selects(&host("n1", &[])));
+    assert!(!for_hosts("{kubearmor.io/hostname: '*'}").selects(&container(None, "c", &[])));
+}
+
+#[test]
+fn a_host_policy_is_named_without_namespace() {
+    let policy = policy(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\n\
+         metadata: {name: h, namespace: shop}\n\
+         spec: {nodeSelector: {matchLabels: {kubearmor.io/hostname: '*'}}}\n",
+    );
+    assert_eq!(policy.namespace, None);
+    assert_eq!(policy.qualified_name(), "h");
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the files in `testdata/` give.
+//!
+//! Each `.yaml` has an `.expected` beside it: its policies and rules with everything inherited filled
+//! in, then its problems. After a wanted change: `UPDATE_EXPECT=1 cargo test -p gorget-policy`.
+#![cfg(test)]
+
+use expect_test::expect_file;
+use gorget_policy::{Modifiers, ObjectMatcher, Parsed, Rule, Source, parse};
+use std::fmt::Write as _;
+
+fn check(name: &str) -> Parsed {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata");
+    let text = std::fs::read_to_string(format!("{directory}/{name}.yaml")).unwrap();
+    let parsed = parse(&format!("{name}.yaml"), &text);
+    expect_file![format!("{directory}/{name}.expected")].assert_eq(&shown(&parsed));
+    parsed
+}
+
+fn shown(parsed: &Parsed) -> String {
+    let mut out = String::new();
+    for policy in &parsed.policies {
+        let selector = &policy.selector;
+        writeln!(out, "{:?} policy {}", policy.kind, policy.qualified_name()).unwrap();
+        writeln!(out, "  labels {:?}", selector.labels).unwrap();
+        writeln!(out, "  containers {:?}", selector.container_names).unwrap();
+        for rule in &policy.rules {
+            writeln!(out, "  {}", shown_rule(rule)).unwrap();
+        }
+    }
+    for problem in &parsed.problems {
+        writeln!(out, "{problem}").unwrap();
+    }
+    out
+}
+
+fn shown_rule(rule: &Rule) -> String {
+    let Rule {
+        category,
+        object,
+        sources,
+        modifiers,
+        action,
+        severity,
+        tags,
+        message,
+        at,
+    } = rule;
+    let object = match object {
+        ObjectMatcher::Path(path) => format!("path {path}"),
+        ObjectMatcher::ExecName(name) => format!("execname {name}"),
+        ObjectMatcher::Directory { dir, recursive } => shown_directory(dir, *recursive),
+        ObjectMatcher::Pattern(glob) => format!("pattern {}", glob.text),
+    };
+    let sources: Vec<String> = sources
+        .iter()
+        .map(|source| match source {
+            Source::Path(path) => path.clone(),
+            Source::Directory { dir, recursive } => shown_directory(dir, *recursive),
+        })
+        .collect();
+    let Modifiers {
+        read_only,
+        owner_only,
+    } = modifiers;
+    format!(
+        "{at}: {action:?} {category} {object} from {sources:?} read_only={read_only} \
+         owner_only={owner_only} severity={severity:?} tags={tags:?} message={message:?}"
+    )
+}
+
+fn shown_directory(dir: &str, recursive: bool) -> String {
+    format!("dir {dir}{}", if recursive { " recursive" } else { "" })
+}
+
+#[test]
+fn a_lenient_allow_list_is_read() {
+    assert_eq!(check("lenient-allow-list").problems, []);
+}
+
+#[test]
+fn several_documents_are_read() {
+    assert_eq!(check("several-documents").policies.len(), 3);
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_reported() {
+    assert_eq!(check("broken").policies.len(), 1);
+}
