@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Learns which containers run, and tells it as one stream of [`Change`]s.
+//!
+//! [`watch`] is the front door, whichever runtime is behind it. Today that is containerd (and with it
+//! Docker, nerdctl and every Kubernetes node that uses it), through its own gRPC API: events, never
+//! polling, in all of its namespaces. Containers that run already are part of the stream.
+//!
+//! Invariants: a container is `Started` before it is `Stopped`; it is `Started` a second time only
+//! with another pid, and then the second replaces the first. After `Connected` comes exactly one
+//! `Synced` unless the connection is lost again; what was known before and is not in its list is gone.
+//! The stream is bounded: a reader that is slow slows the watch down and loses nothing.
+//!
+//! Failure: the stream ends only when the reader drops it. While the runtime is away nothing is
+//! said about containers, so what the reader knew stays in force. What one container or one event did
+//! wrong is a [`Change::Problem`] and costs only that container or event.
+//!
+//! Left out: tasks are spawned by the caller, names of Docker containers (containerd does not have
+//! them), and cgroup v1, which is reported container by container.
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod cgroup;
+mod containerd;
+
+use gorget_model::Container;
+use std::error::Error;
+use std::path::PathBuf;
+use tokio::sync::mpsc;
+
+pub use backoff::Backoff;
+
+/// Where containerd listens, by who installed it: itself, k3s and RKE2, `MicroK8s`, k0s, and Docker
+/// when it runs a containerd of its own.
+pub const CONTAINERD_SOCKETS: [&str; 5] = [
+    "/run/containerd/containerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
+    "/run/k0s/containerd.sock",
+    "/run/docker/containerd/containerd.sock",
+];
+
+/// How many changes may wait for the reader. More than containers start on a node within the time of
+/// one ruleset installation; a full queue makes the runtime's own unbounded one hold the rest.
+const QUEUE: usize = 256;
+
+/// What to watch and where the kernel's answers are found.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The runtime's socket.
+    pub socket: PathBuf,
+    /// procfs of the initial pid namespace.
+    pub proc: PathBuf,
+    /// Where the cgroup v2 hierarchy is mounted.
+    pub cgroup_root: PathBuf,
+    /// How long to wait before connecting again.
+    pub backoff: Backoff,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let [socket, ..] = CONTAINERD_SOCKETS;
+        Self {
+            socket: PathBuf::from(socket),
+            proc: PathBuf::from("/proc"),
+            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// Something became known about the containers of a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A container exists from now on, or was found running.
+    Started(Started),
+    /// Its first process ended.
+    Stopped {
+        /// [`Container::id`] as it was reported.
+        id: String,
+    },
+    /// Everything that runs has been reported. What was known before and is not listed is gone, and
+    /// is not reported as stopped.
+    Synced {
+        /// Ids that run, sorted.
+        running: Vec<String>,
+    },
+    /// The runtime cannot be reached. Told once until the next `Connected`.
+    Disconnected {
+        /// Why, with its causes.
+        reason: String,
+    },
+    /// The runtime answers and its events arrive; the scan follows.
+    Connected {
+        /// Name and version, such as `containerd v1.7.24`.
+        runtime: String,
+    },
+    /// Something about one container or event could not be learned. Everything else goes on.
+    Problem(Problem),
+}
+
+/// A container, and where its tasks are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its identity.
+    pub container: Container,
+    /// Its first process, in the initial pid namespace.
+    pub pid: u32,
+    /// Where its tasks are.
+    pub cgroup: Cgroup,
+    /// Its own programs may have run before this was reported: the scan found it running, or the
+    /// report of its creation was missed.
+    pub already_running: bool,
+}
+
+/// A cgroup of the v2 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// From the root of the hierarchy, beginning with `/`.
+    pub path: String,
+    /// Inode of its directory, which is the kernel's cgroup id.
+    pub id: u64,
+}
+
+/// Something that could not be learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it happened.
+    pub kind: ProblemKind,
+    /// Id of the container, where it is known. It is not reported as started.
+    pub container: Option<String>,
+    /// What went wrong, with its causes.
+    pub reason: String,
+}
+
+/// Where a [`Problem`] happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProblemKind {
+    /// An event of the runtime cannot be understood.
+    Event,
+    /// The runtime refused to answer, or the answer cannot be used.
+    Answer,
+    /// The container's cgroup cannot be found or must not be used.
+    Cgroup,
+}
+
+impl ProblemKind {
+    /// Name for metrics and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Answer => "answer",
+            Self::Cgroup => "cgroup",
+        }
+    }
+}
+
+/// Watches the runtime behind `config.socket`.
+///
+/// Nothing happens until the future is polled; the caller spawns it. It ends when the receiver is
+/// dropped, and may be dropped at any time.
+pub fn watch(
+    config: Config,
+) -> (
+    mpsc::Receiver<Change>,
+    impl Future<Output = ()> + Send + 'static,
+) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (receiver, containerd::run(config, sender))
+}
+
+/// An error and its causes on one line.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
