@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The contract between the kernel programs and the agent: map keys and values, the layout of a
+ * lowered ruleset, and events. This is the only place where these layouts are written; the Rust
+ * side reads them from the BTF of the compiled object.
+ *
+ * Numbers that both sides need are enums, because #defines do not survive into BTF. Padding is
+ * explicit. No pointers, bitfields or bool.
+ */
+#ifndef GORGET_ABI_H
+#define GORGET_ABI_H
+
+enum abi_limit {
+	/* Raised whenever the meaning of anything in this file changes. */
+	ABI_VERSION = 1,
+	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
+	ABI_PATH_MAX = 4096,
+	/* Longest actor, parent and working directory paths in an event; they are shown, not decided on. */
+	ABI_SHOWN_MAX = 1024,
+	/* Bytes of the actor's own arguments in an event. */
+	ABI_ARGS_MAX = 512,
+	/* Bytes of a terminal's name. */
+	ABI_TTY_MAX = 64,
+	/* Room for all strings of an event; a power of two above their sum. */
+	ABI_EVENT_DATA = 8192,
+	/* Workloads on a node. Index 0 is the host. */
+	ABI_WORKLOADS = 16384,
+	/* Bound cgroups on a node: one for each workload. */
+	ABI_CGROUPS = 16384,
+	/* Rulesets of one size class that are in force at the same time. */
+	ABI_SLOTS = 4096,
+	/* Room behind a table's bytes, so that masking where a short array starts bounds all of it. */
+	ABI_TABLE_SLACK = 1024,
+	/* Depth of the cgroup tree that is searched for a bound cgroup. */
+	ABI_CGROUP_DEPTH = 32,
+	/* Remembered answers of a task. */
+	ABI_REMEMBERED = 8,
+	/* Cases that the harness decides in one run. */
+	ABI_HARNESS_CASES = 1024,
+	/* Bytes of the ring buffer for alerts. */
+	ABI_ALERT_RING = 4194304,
+};
+
+/*
+ * A lowered ruleset is one array of bytes: the header below, then the automata, then the decision
+ * rows. All offsets count bytes from its start. It lives in the smallest size class that holds it.
+ */
+enum abi_class {
+	ABI_CLASS_64K,
+	ABI_CLASS_512K,
+	ABI_CLASS_4M,
+	ABI_CLASS_32M,
+	ABI_CLASS_COUNT,
+};
+
+enum abi_class_bytes {
+	ABI_BYTES_64K = 65536,
+	ABI_BYTES_512K = 524288,
+	ABI_BYTES_4M = 4194304,
+	ABI_BYTES_32M = 33554432,
+};
+
+enum abi_automaton {
+	ABI_AUTOMATON_PROCESS,
+	ABI_AUTOMATON_FILE,
+	ABI_AUTOMATON_SOURCE,
+	ABI_AUTOMATON_COUNT,
+};
+
+/*
+ * A state is the byte offset of its row. A row is one u32 for each byte class: the next state. Class
+ * 0 is special: it holds what the state accepts, which is the offset of a decision row, or the source
+ * class for the source automaton. Class 1 is the NUL byte, which leads back to the same state, so
+ * that a path may be read in whole chunks.
+ */
+struct rs_automaton {
+	/* State before the first byte. */
+	__u32 start;
+	/* 256 u16: for each byte the offset of its class within a row. */
+	__u32 classes;
+	/* States below this one are absorbing. */
+	__u32 sink_end;
+	/* What is accepted when nothing matches. */
+	__u32 nothing;
+};
+
+struct rs_header {
+	__u32 abi;
+	/* Number of the ruleset, unique while the agent's state lives. */
+	__u32 id;
+	/* Bytes in use. */
+	__u32 size;
+	/* Bytes from one source class to the next within a decision row. */
+	__u32 source_stride;
+	struct rs_automaton automata[ABI_AUTOMATON_COUNT];
+};
+
+/* A decision: outcome in bits 0-1, cause in bits 2-3, rule from bit 4. */
+enum abi_outcome {
+	ABI_OUTCOME_PASS,
+	ABI_OUTCOME_AUDIT,
+	ABI_OUTCOME_BLOCK,
+};
+
+enum abi_cause {
+	ABI_CAUSE_NO_RULE,
+	ABI_CAUSE_RULE,
+	ABI_CAUSE_POSTURE,
+};
+
+enum abi_verdict {
+	ABI_OUTCOME_MASK = 3,
+	ABI_CAUSE_SHIFT = 2,
+	ABI_CAUSE_MASK = 3,
+	ABI_RULE_SHIFT = 4,
+};
+
+/* Index of a decision within a row's source class. */
+enum abi_variant {
+	ABI_VARIANT_WRITE = 1,
+	ABI_VARIANT_OWNER = 2,
+	ABI_VARIANT_TREE = 4,
+	ABI_VARIANT_COUNT = 8,
+};
+
+/*
+ * A workload's entry. `active` is read and written as one word, so that a change of policies is one
+ * store: ruleset number in bits 0-31, slot in 32-47, size class in 48-51, flags from 52. Zero: no
+ * rules.
+ */
+enum abi_active {
+	ABI_ACTIVE_SLOT_SHIFT = 32,
+	ABI_ACTIVE_SLOT_MASK = 0xffff,
+	ABI_ACTIVE_CLASS_SHIFT = 48,
+	ABI_ACTIVE_CLASS_MASK = 0xf,
+	ABI_ACTIVE_FLAGS_SHIFT = 52,
+	/* The ruleset has something to say about processes, files. */
+	ABI_ACTIVE_PROCESS = 1,
+	ABI_ACTIVE_FILE = 2,
+	/* Nothing is denied, what would have been is reported. */
+	ABI_ACTIVE_AUDITED = 4,
+};
+
+struct workload {
+	__u64 active;
+};
+
+/* What a workload's root directory is. Written by the kernel programs only. */
+struct workload_root {
+	/* Address of the root directory's inode, pinned by the mount while the workload lives. */
+	__u64 inode;
+	/* Its number, so that a reused address is noticed. */
+	__u64 ino;
+};
+
+/* Why an event is sent or counted; the order is that of `LossStage` in gorget-model. */
+enum abi_loss {
+	ABI_LOSS_RING_FULL,
+	ABI_LOSS_PATH_UNKNOWN,
+	ABI_LOSS_NO_MEMORY,
+	ABI_LOSS_RULESET_MISSING,
+	ABI_LOSS_COUNT,
+};
+
+enum abi_operation {
+	ABI_OP_EXEC,
+	ABI_OP_OPEN,
+	ABI_OP_PERMISSION,
+	ABI_OP_CREATE,
+	ABI_OP_MKDIR,
+	ABI_OP_UNLINK,
+	ABI_OP_RMDIR,
+	ABI_OP_SYMLINK,
+	ABI_OP_LINK,
+	ABI_OP_RENAME,
+	ABI_OP_CHMOD,
+	ABI_OP_CHOWN,
+	ABI_OP_TRUNCATE,
+	ABI_OP_COUNT,
+};
+
+enum abi_event_flag {
+	/* The workload is audited: a block was not carried out. */
+	ABI_EVENT_AUDITED = 1,
+};
+
+/* Fixed part of a decision event. The strings follow in the order of their lengths. */
+struct ev_decision {
+	/* CLOCK_BOOTTIME. */
+	__u64 boot_ns;
+	__u32 abi;
+	__u32 workload;
+	__u32 ruleset;
+	__u32 verdict;
+	__u32 operation;
+	__u32 flags;
+	__u32 host_pid;
+	__u32 host_ppid;
+	__u32 pid;
+	__u32 ppid;
+	__u32 uid;
+	__u32 object_len;
+	__u32 exe_len;
+	__u32 parent_len;
+	__u32 cwd_len;
+	__u32 tty_len;
+	__u32 args_len;
+	__u32 pad;
+};
+
+/* One case for the test harness: the same decision code without hooks. */
+struct harness_case {
+	/* In: index into the workload table. */
+	__u32 workload;
+	/* In: enum abi_automaton, process or file. */
+	__u32 category;
+	/* In: enum abi_variant bits; read and write asks for both variants. */
+	__u32 variant;
+	__u32 read_and_write;
+	__u32 subject_len;
+	__u32 object_len;
+	/* Out: the verdict, and 0 or a negative error. */
+	__u32 verdict;
+	__s32 error;
+	/* In: each path ends at the end of its buffer. */
+	__u8 subject[ABI_PATH_MAX];
+	__u8 subject_end[64];
+	__u8 object[ABI_PATH_MAX];
+	__u8 object_end[64];
+};
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Telling user space of a decision. Only here are things formatted and copied, and only when an
+ * event will be sent. A failure to send is counted and never changes the decision.
+ */
+#ifndef GORGET_EVENT_H
+#define GORGET_EVENT_H
+
+#include "path.h"
+
+struct event_buffer {
+	struct ev_decision head;
+	u8 data[ABI_EVENT_DATA];
+	/* Where the longest string may end when it starts at the last byte of `data`. */
+	u8 slack[ABI_PATH_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct event_buffer);
+} event_buffers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, ABI_ALERT_RING);
+} alerts SEC(".maps");
+
+inline_always u32 add_bytes(struct event_buffer *b, u32 at, const void *from, u32 len)
+{
+	keep(at);
+	at &= ABI_EVENT_DATA - 1;
+	if (len > ABI_PATH_MAX)
+		return 0;
+	if (bpf_probe_read_kernel(b->data + at, len, from))
+		return 0;
+	return len;
+}
+
+/* Adds the path that was built in `s`, at most `most` of its first bytes. */
+inline_always u32 add_walk(struct event_buffer *b, u32 at, struct scratch *s, u32 most)
+{
+	u32 off = s->walk.off, len;
+
+	if (s->walk.status != WALK_DONE || off > ABI_PATH_MAX)
+		return 0;
+	len = ABI_PATH_MAX - off;
+	if (len > most)
+		len = most;
+	keep(off);
+	off &= ABI_PATH_MAX - 1;
+	return add_bytes(b, at, s->path + off, len);
+}
+
+static __noinline u32 add_path(struct event_buffer *b, u32 at, struct scratch *s, u64 vfsmount,
+			       u64 dentry)
+{
+	if (!b || !s || !vfsmount || !dentry)
+		return 0;
+	walk_path(s, vfsmount, dentry);
+	return add_walk(b, at, s, ABI_SHOWN_MAX);
+}
+
+static __noinline u32 add_exe(struct event_buffer *b, u32 at, struct scratch *s,
+			      struct task_struct *task)
+{
+	struct file *exe = BPF_CORE_READ(task, mm, exe_file);
+
+	if (!exe)
+		return 0;
+	return add_path(b, at, s, (u64)BPF_CORE_READ(exe, f_path.mnt),
+			(u64)BPF_CORE_READ(exe, f_path.dentry));
+}
+
+inline_always u32 pid_at_level(struct task_struct *task, u32 level)
+{
+	struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
+	u32 own = BPF_CORE_READ(pid, level), nr = 0;
+
+	if (own < level || level > 32)
+		return 0;
+	bpf_probe_read_kernel(&nr, sizeof(nr),
+			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				      level * bpf_core_type_size(struct upid) +
+				      bpf_core_field_offset(struct upid, nr));
+	return nr;
+}
+
+inline_always u32 add_args(struct event_buffer *b, u32 at, struct task_struct *task)
+{
+	u64 start = BPF_CORE_READ(task, mm, arg_start), end = BPF_CORE_READ(task, mm, arg_end);
+	u64 len = end - start;
+
+	if (!start || end <= start)
+		return 0;
+	if (len > ABI_ARGS_MAX)
+		len = ABI_ARGS_MAX;
+	keep(at);
+	at &= ABI_EVENT_DATA - 1;
+	if (bpf_probe_read_user(b->data + at, (u32)len, (void *)start))
+		return 0;
+	return len;
+}
+
+inline_always u32 add_tty(struct event_buffer *b, u32 at, struct task_struct *task)
+{
+	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+	long len;
+
+	if (!tty)
+		return 0;
+	keep(at);
+	at &= ABI_EVENT_DATA - 1;
+	len = bpf_probe_read_kernel_str(b->data + at, ABI_TTY_MAX,
+					(void *)tty +
+						bpf_core_field_offset(struct tty_struct, name));
+	return len > 1 ? len - 1 : 0;
+}
+
+/* What the caller knows of a decision. */
+struct decision {
+	/* The object's last name, for what has no path. */
+	u64 object_name;
+	u32 workload;
+	u32 ruleset;
+	u32 verdict;
+	u32 operation;
+	u32 flags;
+	u32 pad;
+};
+
+/* The object is in `s`; the other strings use `s` after it was copied. */
+static __noinline int emit(struct scratch *s, struct decision *d)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct event_buffer *b;
+	struct ev_decision *h;
+	u32 at = unknown_zero, level;
+	u64 vfsmount, dentry;
+
+	if (!s || !d)
+		return 0;
+	b = bpf_task_storage_get(&event_buffers, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!b) {
+		count_loss(ABI_LOSS_RING_FULL);
+		return 0;
+	}
+	h = &b->head;
+	h->boot_ns = bpf_ktime_get_boot_ns();
+	h->abi = ABI_VERSION;
+	h->workload = d->workload;
+	h->ruleset = d->ruleset;
+	h->verdict = d->verdict;
+	h->operation = d->operation;
+	h->flags = d->flags;
+	h->uid = (u32)bpf_get_current_uid_gid();
+	h->host_pid = BPF_CORE_READ(task, tgid);
+	h->host_ppid = BPF_CORE_READ(task, real_parent, tgid);
+	level = BPF_CORE_READ(task, group_leader, thread_pid, level);
+	h->pid = pid_at_level(task, level);
+	h->ppid = pid_at_level(BPF_CORE_READ(task, real_parent), level);
+	h->pad = 0;
+
+	if (s->walk.status == WALK_NAMELESS && d->object_name) {
+		/* memfd:NAME, as the kernel names it. */
+		long n = bpf_probe_read_kernel_str(b->data, ABI_SHOWN_MAX, (void *)d->object_name);
+
+		h->object_len = n > 1 ? n - 1 : 0;
+	} else {
+		h->object_len = add_walk(b, at, s, ABI_PATH_MAX);
+	}
+	at += h->object_len;
+	h->exe_len = add_exe(b, at, s, task);
+	at += h->exe_len;
+	h->parent_len = add_exe(b, at, s, BPF_CORE_READ(task, real_parent));
+	at += h->parent_len;
+	vfsmount = (u64)BPF_CORE_READ(task, fs, pwd.mnt);
+	dentry = (u64)BPF_CORE_READ(task, fs, pwd.dentry);
+	h->cwd_len = add_path(b, at, s, vfsmount, dentry);
+	at += h->cwd_len;
+	h->tty_len = add_tty(b, at, task);
+	at += h->tty_len;
+	h->args_len = add_args(b, at, task);
+	at += h->args_len;
+	keep(at);
+	at &= ABI_EVENT_DATA - 1;
+	if (bpf_ringbuf_output(&alerts, b, sizeof(*h) + at, 0))
+		count_loss(ABI_LOSS_RING_FULL);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The kernel types that the programs read, with only the fields they read. Offsets come from the
+ * running kernel's BTF when the programs are loaded, so the order here means nothing.
+ */
+#ifndef GORGET_KTYPES_H
+#define GORGET_KTYPES_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed int __s32;
+typedef signed long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s32 s32;
+typedef __s64 s64;
+
+#define NULL ((void *)0)
+
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
+	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+
+enum {
+	BPF_F_NO_PREALLOC = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+};
+
+/* include/linux/fs.h */
+enum {
+	FMODE_READ = 0x1,
+	FMODE_WRITE = 0x2,
+	/* __FMODE_EXEC: opened by execve, not by the program. */
+	FMODE_EXEC_FLAG = 0x20,
+	MAY_WRITE = 0x2,
+	MAY_READ = 0x4,
+	MAY_APPEND = 0x8,
+};
+
+enum {
+	S_IFMT = 00170000,
+	S_IFSOCK = 0140000,
+	S_IFDIR = 0040000,
+};
+
+/* include/linux/sched.h */
+enum {
+	PF_KTHREAD = 0x00200000,
+};
+
+enum {
+	EACCES = 13,
+	ENOMEM = 12,
+	CLONE_THREAD = 0x00010000,
+};
+
+#define KTYPE __attribute__((preserve_access_index))
+
+struct qstr {
+	union {
+		struct {
+			u32 hash;
+			u32 len;
+		};
+		u64 hash_len;
+	};
+	const unsigned char *name;
+} KTYPE;
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+typedef struct {
+	u32 val;
+} kgid_t;
+
+struct super_block {
+	u32 s_dev;
+} KTYPE;
+
+struct inode {
+	u16 i_mode;
+	kuid_t i_uid;
+	u32 i_nlink;
+	u64 i_ino;
+	struct super_block *i_sb;
+} KTYPE;
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+} KTYPE;
+
+struct vfsmount {
+	struct dentry *mnt_root;
+} KTYPE;
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+} KTYPE;
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+} KTYPE;
+
+struct file {
+	struct path f_path;
+	u32 f_mode;
+	u32 f_flags;
+} KTYPE;
+
+struct mm_struct {
+	struct file *exe_file;
+	u64 arg_start;
+	u64 arg_end;
+} KTYPE;
+
+struct cred {
+	kuid_t fsuid;
+} KTYPE;
+
+struct fs_struct {
+	struct path root;
+	struct path pwd;
+} KTYPE;
+
+struct tty_struct {
+	char name[64];
+} KTYPE;
+
+struct signal_struct {
+	struct tty_struct *tty;
+} KTYPE;
+
+struct pid_namespace;
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+} KTYPE;
+
+struct pid {
+	u32 level;
+	struct upid numbers[1];
+} KTYPE;
+
+struct kernfs_node {
+	u64 id;
+} KTYPE;
+
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent;
+} KTYPE;
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+} KTYPE;
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+} KTYPE;
+
+struct task_struct {
+	u32 flags;
+	int pid;
+	int tgid;
+	struct mm_struct *mm;
+	const struct cred *cred;
+	struct fs_struct *fs;
+	struct signal_struct *signal;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+	struct css_set *cgroups;
+} KTYPE;
+
+struct linux_binprm {
+	struct file *file;
+} KTYPE;
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	u64 session_id;
+	u64 seq_num;
+} KTYPE;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+} KTYPE;
+
+#endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The decision itself: run an automaton over a path and read one cell of the decision table.
+ * Touches its arguments and the ruleset tables only, so that the test harness can run it without
+ * hooks.
+ */
+#ifndef GORGET_MATCH_H
+#define GORGET_MATCH_H
+
+#include "state.h"
+
+/* Bytes matched between two looks at whether to go on. */
+#define CHUNK 32
+
+enum lookup_flag {
+	/* The object has no name, or none that could be found out: no rule matches. */
+	LOOKUP_NOTHING = 1,
+	/* Reading and writing: the stricter of both answers. */
+	LOOKUP_READ_TOO = 2,
+};
+
+struct lookup {
+	/* In. */
+	u32 automaton;
+	u32 flags;
+	/* Start of the path in the buffer; it ends at ABI_PATH_MAX. */
+	u32 off;
+	u32 source;
+	u32 variant;
+	/* Out: the verdict; the source class for the source automaton. */
+	u32 answer;
+};
+
+struct matching {
+	const u8 *table;
+	const u8 *path;
+	u32 off;
+	u32 state;
+	u32 classes;
+	u32 sink_end;
+};
+
+#define STEP(i, MASK)                                                                              \
+	{                                                                                          \
+		u32 at = *(const u16 *)(classes + ((u32)p[i] << 1));                               \
+		at += state;                                                                       \
+		keep(at);                                                                          \
+		at &= (MASK);                                                                      \
+		state = *(const u32 *)(table + at);                                                \
+	}
+
+inline_always u32 stricter(u32 a, u32 b)
+{
+	return (a & ABI_OUTCOME_MASK) > (b & ABI_OUTCOME_MASK) ? a : b;
+}
+
+/*
+ * One set of functions for each size class: the verifier wants to know the size of what a pointer
+ * points into.
+ */
+#define DEFINE_CLASS(NAME, BYTES)                                                                  \
+	struct table_##NAME {                                                                      \
+		u8 bytes[(BYTES) + ABI_TABLE_SLACK];                                                \
+	};                                                                                         \
+	struct inner_##NAME {                                                                      \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
+		__uint(max_entries, 1);                                                            \
+		__uint(key_size, 4);                                                               \
+		__uint(value_size, sizeof(struct table_##NAME));                                   \
+	};                                                                                         \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                                          \
+		__uint(max_entries, ABI_SLOTS);                                                    \
+		__type(key, u32);                                                                  \
+		__array(values, struct inner_##NAME);                                              \
+	} rules_##NAME SEC(".maps");                                                               \
+                                                                                                   \
+	static long step_##NAME(u64 i, void *ctx)                                                  \
+	{                                                                                          \
+		struct matching *m = ctx;                                                          \
+		const u8 *table = m->table, *path = m->path, *classes, *p;                         \
+		u32 off = m->off, state = m->state, base = m->classes;                             \
+                                                                                                   \
+		if (!table || !path || off >= ABI_PATH_MAX)                                        \
+			return 1;                                                                  \
+		keep(off);                                                                         \
+		off &= ABI_PATH_MAX - 1;                                                           \
+		p = path + off;                                                                    \
+		keep(base);                                                                        \
+		base &= (BYTES) - 2;                                                               \
+		classes = table + base;                                                            \
+		_Pragma("unroll") for (int n = 0; n < CHUNK; n++) STEP(n, (BYTES) - 4);             \
+		m->off = off + CHUNK;                                                              \
+		m->state = state;                                                                  \
+		return state < m->sink_end;                                                        \
+	}                                                                                          \
+                                                                                                   \
+	inline_always u32 word_##NAME(const struct table_##NAME *t, u32 at)                        \
+	{                                                                                          \
+		keep(at);                                                                          \
+		at &= (BYTES) - 4;                                                                 \
+		return *(const u32 *)(t->bytes + at);                                              \
+	}                                                                                          \
+                                                                                                   \
+	/* 0, or 1 when the ruleset is not where it should be. */                                  \
+	static __noinline int lookup_##NAME(u32 slot, u32 id, const u8 *path, struct lookup *l)    \
+	{                                                                                          \
+		struct table_##NAME *t;                                                            \
+		struct rs_automaton *a;                                                            \
+		struct rs_header *h;                                                               \
+		u32 zero = 0, which, row;                                                          \
+		void *inner;                                                                       \
+                                                                                                   \
+		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
+		if (!inner || !path || !l)                                                         \
+			return 1;                                                                  \
+		t = bpf_map_lookup_elem(inner, &zero);                                             \
+		if (!t)                                                                            \
+			return 1;                                                                  \
+		h = (struct rs_header *)t->bytes;                                                  \
+		which = l->automaton;                                                              \
+		if (h->id != id || h->abi != ABI_VERSION || which >= ABI_AUTOMATON_COUNT)          \
+			return 1;                                                                  \
+		a = &h->automata[which];                                                           \
+		row = a->nothing;                                                                  \
+		if (!(l->flags & LOOKUP_NOTHING)) {                                                \
+			struct matching m = {                                                      \
+				.table = t->bytes,                                                 \
+				.path = path,                                                      \
+				.off = l->off + unknown_zero,                                      \
+				.state = a->start,                                                 \
+				.classes = a->classes,                                             \
+				.sink_end = a->sink_end,                                           \
+			};                                                                         \
+                                                                                                   \
+			if (m.state >= m.sink_end)                                                 \
+				bpf_loop(ABI_PATH_MAX / CHUNK + 1, step_##NAME, &m, 0);            \
+			row = word_##NAME(t, m.state);                                             \
+		}                                                                                  \
+		if (which == ABI_AUTOMATON_SOURCE) {                                               \
+			l->answer = row;                                                           \
+			return 0;                                                                  \
+		}                                                                                  \
+		row += l->source * h->source_stride;                                               \
+		l->answer = word_##NAME(t, row + l->variant * 4);                                  \
+		if (l->flags & LOOKUP_READ_TOO)                                                    \
+			l->answer = stricter(                                                      \
+				word_##NAME(t, row + (l->variant & ABI_VARIANT_OWNER) * 4),        \
+				l->answer);                                                        \
+		return 0;                                                                          \
+	}
+
+DEFINE_CLASS(64k, ABI_BYTES_64K)
+DEFINE_CLASS(512k, ABI_BYTES_512K)
+DEFINE_CLASS(4m, ABI_BYTES_4M)
+DEFINE_CLASS(32m, ABI_BYTES_32M)
+
+/*
+ * Asks the ruleset that `active` names. 0, or 1 when it is not there: the table was switched and
+ * its slot used again between reading `active` and now, so the caller reads `active` again.
+ */
+static __noinline int lookup(u64 active, const u8 *path, struct lookup *l)
+{
+	u32 slot = (active >> ABI_ACTIVE_SLOT_SHIFT) & ABI_ACTIVE_SLOT_MASK;
+	u32 id = (u32)active;
+
+	switch ((active >> ABI_ACTIVE_CLASS_SHIFT) & ABI_ACTIVE_CLASS_MASK) {
+	case ABI_CLASS_64K:
+		return lookup_64k(slot, id, path, l);
+	case ABI_CLASS_512K:
+		return lookup_512k(slot, id, path, l);
+	case ABI_CLASS_4M:
+		return lookup_4m(slot, id, path, l);
+	case ABI_CLASS_32M:
+		return lookup_32m(slot, id, path, l);
+	}
+	return 1;
+}
+
+#endif

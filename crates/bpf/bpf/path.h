@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The path of a dentry on a mount, as the workload sees it: walked up to the top of the mount tree
+ * and not to the task's root, which the task may have changed (chroot, pivot_root).
+ *
+ * What cannot be built has a status; it never comes out as a shorter path.
+ */
+#ifndef GORGET_PATH_H
+#define GORGET_PATH_H
+
+#include "state.h"
+
+extern const void rename_lock __ksym __weak;
+extern const void mount_lock __ksym __weak;
+
+#define read_at(dst, base, type, field)                                                            \
+	bpf_probe_read_kernel(dst, sizeof(*(dst)),                                                 \
+			      (void *)(base) + bpf_core_field_offset(type, field))
+
+/* Adds `/` and the name at `name` in front of the path. */
+inline_always u32 prepend(struct scratch *s, u64 name, u32 len)
+{
+	u32 off = s->walk.off;
+	u8 *path = s->path;
+
+	if (len > 255 || len + 1 > off)
+		return WALK_TOO_LONG;
+	off -= len;
+	keep(off);
+	off &= ABI_PATH_MAX - 1;
+	len &= 255;
+	if (bpf_probe_read_kernel(path + off, len, (void *)name))
+		return WALK_FAULT;
+	off--;
+	keep(off);
+	off &= ABI_PATH_MAX - 1;
+	path[off] = '/';
+	s->walk.off = off;
+	return WALK_RUNNING;
+}
+
+/* Goes from the root of a mount to where it is mounted. */
+inline_always u32 cross_mount(struct walk *w)
+{
+	u64 parent = 0, point = 0;
+
+	if (!w->visible_root)
+		w->visible_root = w->mount_root;
+	if (read_at(&parent, w->mount, struct mount, mnt_parent) ||
+	    read_at(&point, w->mount, struct mount, mnt_mountpoint))
+		return WALK_FAULT;
+	if (parent == w->mount)
+		return WALK_DONE;
+	w->mount = parent;
+	w->dentry = point;
+	if (read_at(&w->mount_root, parent, struct mount, mnt.mnt_root))
+		return WALK_FAULT;
+	return WALK_RUNNING;
+}
+
+inline_always u32 up_one_name(struct scratch *s)
+{
+	struct walk *w = &s->walk;
+	struct {
+		u64 parent;
+		u64 hash_len;
+		u64 name;
+	} d = {};
+	u32 status;
+
+	/* One read instead of three where the kernel has the fields side by side. */
+	if (bpf_core_field_offset(struct dentry, d_name) ==
+	    bpf_core_field_offset(struct dentry, d_parent) + 8) {
+		if (read_at(&d, w->dentry, struct dentry, d_parent))
+			return WALK_FAULT;
+	} else if (read_at(&d.parent, w->dentry, struct dentry, d_parent) ||
+		   read_at(&d.hash_len, w->dentry, struct dentry, d_name.hash_len) ||
+		   read_at(&d.name, w->dentry, struct dentry, d_name.name)) {
+		return WALK_FAULT;
+	}
+	if (d.parent == w->dentry)
+		return WALK_NAMELESS;
+	status = prepend(s, d.name, d.hash_len >> 32);
+	w->visible_root = 0;
+	w->dentry = d.parent;
+	return status;
+}
+
+struct walk_ctx {
+	struct scratch *s;
+};
+
+static long walk_step(u64 i, void *ctx)
+{
+	struct scratch *s = ((struct walk_ctx *)ctx)->s;
+	u32 status;
+
+	if (!s)
+		return 1;
+	if (s->walk.dentry == s->walk.mount_root)
+		status = cross_mount(&s->walk);
+	else
+		status = up_one_name(s);
+	s->walk.status = status;
+	return status != WALK_RUNNING;
+}
+
+inline_always u32 sequence(const void *lock)
+{
+	u32 n = 0;
+
+	if (lock)
+		bpf_probe_read_kernel(&n, sizeof(n), lock);
+	return n;
+}
+
+inline_always void walk_once(struct scratch *s, u64 vfsmount, u64 dentry)
+{
+	struct walk_ctx ctx = {.s = s};
+	struct walk *w = &s->walk;
+
+	w->dentry = dentry;
+	w->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
+	w->visible_root = 0;
+	w->off = ABI_PATH_MAX;
+	w->status = WALK_RUNNING;
+	w->mount_root = 0;
+	if (read_at(&w->mount_root, vfsmount, struct vfsmount, mnt_root)) {
+		w->status = WALK_FAULT;
+		return;
+	}
+	/* A name takes two bytes at least; the rest is for crossing mounts. */
+	bpf_loop(ABI_PATH_MAX, walk_step, &ctx, 0);
+	if (w->status == WALK_DONE && w->off == ABI_PATH_MAX) {
+		/* The root directory itself. */
+		s->path[ABI_PATH_MAX - 1] = '/';
+		w->off = ABI_PATH_MAX - 1;
+	}
+	if (w->status == WALK_RUNNING)
+		w->status = WALK_TOO_LONG;
+}
+
+/*
+ * Builds the path in `s`, with its start and how it ended in `s->walk`. A rename or a mount elsewhere at the same time can tear a walk apart, so
+ * the kernel's own sequence counters are compared; they move only when such a change is under way.
+ */
+static __noinline int walk_path(struct scratch *s, u64 vfsmount, u64 dentry)
+{
+	for (int attempt = 0; attempt < 3; attempt++) {
+		u32 renames = sequence(&rename_lock), mounts = sequence(&mount_lock);
+
+		if (!s)
+			return 0;
+		walk_once(s, vfsmount, dentry);
+		if (!((renames | mounts) & 1) && renames == sequence(&rename_lock) &&
+		    mounts == sequence(&mount_lock))
+			return 0;
+	}
+	s->walk.status = WALK_FAULT;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Maps and per-task memory.
+ *
+ * `workloads` and the ruleset tables are written by the agent and read here. `tasks` is written
+ * here only. Memory to build paths in is per task and not per CPU: LSM programs can be preempted,
+ * and per-CPU buffers were measured to be overwritten under `preempt=full`.
+ */
+#ifndef GORGET_STATE_H
+#define GORGET_STATE_H
+
+#include "ktypes.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "abi.h"
+
+#define inline_always static inline __attribute__((always_inline))
+/* KERNEL: keeps clang from proving a mask redundant and dropping it; the verifier needs to see it. */
+#define keep(x)	      asm volatile("" : "+r"(x))
+
+enum walk_status {
+	WALK_RUNNING,
+	WALK_DONE,
+	/* Not in any tree: memfd, pipe, socket. */
+	WALK_NAMELESS,
+	WALK_TOO_LONG,
+	WALK_FAULT,
+};
+
+/* The building of a path, see path.h. Kernel addresses are numbers: they are only probe-read. */
+struct walk {
+	u64 dentry;
+	u64 mount;
+	/* Root of the mount the walk is in. */
+	u64 mount_root;
+	/* Root of the lowest mount that is seen as `/`; the mounts above it are hidden below it. */
+	u64 visible_root;
+	/* Where the path starts; it ends at ABI_PATH_MAX. */
+	u32 off;
+	u32 status;
+};
+
+/*
+ * What one decision needs besides the stack, of which five nested calls have 512 bytes.
+ *
+ * A path is built from its end: it occupies the last bytes of `path`. `zeros` stays zero, so that
+ * whole chunks can be read past the end.
+ */
+struct scratch {
+	u8 path[ABI_PATH_MAX];
+	u8 zeros[512];
+	struct walk walk;
+};
+
+/* An answer that may be given again without walking the path, while nothing it depends on changed. */
+struct remembered {
+	u64 dentry;
+	u64 mount;
+	u64 parent;
+	u64 name_hash;
+	u64 ino;
+	u32 dev;
+	u32 ruleset;
+	u32 source;
+	u32 rename_seq;
+	u32 mount_seq;
+	/* Bit n: variant n was decided, passes, and was reported if it had to be. */
+	u32 variants;
+};
+
+struct task_ctx {
+	/* 0 is the host. Set when the task enters a workload, inherited by its children, never undone. */
+	u32 workload;
+	/* The workload that the execve in progress enters. */
+	u32 entering;
+	/* Ruleset for which `source` was worked out; 0: none. */
+	u32 source_ruleset;
+	u32 source;
+	/* The image that the last execve started: what prctl(PR_SET_MM_EXE_FILE) cannot change. */
+	u64 exe_ino;
+	u32 exe_dev;
+	u32 pad;
+	struct remembered remembered[ABI_REMEMBERED];
+	/* What is being decided now, as it would be remembered. */
+	struct remembered candidate;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_ctx);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ABI_WORKLOADS);
+	__type(key, u32);
+	__type(value, struct workload);
+} workloads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ABI_WORKLOADS);
+	__type(key, u32);
+	__type(value, struct workload_root);
+} roots SEC(".maps");
+
+/* cgroup id -> workload index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, ABI_CGROUPS);
+	__type(key, u64);
+	__type(value, u32);
+} cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ABI_LOSS_COUNT);
+	__type(key, u32);
+	__type(value, u64);
+} losses SEC(".maps");
+
+/* How many cgroups are bound; written by the agent. */
+volatile u32 bound_cgroups;
+/*
+ * Always 0, which the verifier must not know: on 6.1 it takes a callback context's constants as
+ * never changing and removes the branches that depend on them.
+ */
+volatile u32 unknown_zero;
+
+inline_always void count_loss(u32 stage)
+{
+	u64 *n = bpf_map_lookup_elem(&losses, &stage);
+
+	if (n)
+		(*n)++;
+}
+
+#endif

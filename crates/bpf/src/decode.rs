@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bytes from the ring buffer to [`KernelEvent`].
+//!
+//! Nothing is cast: every number is read at the offset that `abi.h` gives it and checked for range,
+//! every string is bounded by the record. What cannot be decoded is an error with the reason, and
+//! the caller counts it.
+
+use crate::abi::{self, ev_decision};
+use gorget_model::{Cause, KernelEvent, Operation, Outcome, RuleId, TaskInfo, Verdict};
+use std::mem::offset_of;
+
+/// A record is not what `abi.h` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It ends before its fixed part or its strings do.
+    #[error("a record of {len} bytes ends too early")]
+    Truncated {
+        /// Bytes there are.
+        len: usize,
+    },
+    /// The programs that wrote it have another layout.
+    #[error("a record has layout {found}, this agent knows {known}")]
+    Layout {
+        /// In the record.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// A number is out of its range.
+    #[error("a record's `{field}` is {value}, which means nothing")]
+    Range {
+        /// Field of the record.
+        field: &'static str,
+        /// Its value.
+        value: u32,
+    },
+}
+
+/// Decodes one record.
+pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
+    let word = |at: usize| read_u32(record, at);
+    let found = word(offset_of!(ev_decision, abi))?;
+    let known = abi::limit::ABI_VERSION.0;
+    if found != known {
+        return Err(DecodeError::Layout { found, known });
+    }
+    let mut strings = Strings {
+        record,
+        at: size_of::<ev_decision>(),
+    };
+    let flags = word(offset_of!(ev_decision, flags))?;
+    Ok(KernelEvent {
+        boot_ns: read_u64(record, offset_of!(ev_decision, boot_ns))?,
+        workload: word(offset_of!(ev_decision, workload))?,
+        ruleset: word(offset_of!(ev_decision, ruleset))?,
+        operation: operation(word(offset_of!(ev_decision, operation))?)?,
+        verdict: verdict(word(offset_of!(ev_decision, verdict))?)?,
+        audited: flags & abi::event_flag::ABI_EVENT_AUDITED.0 != 0,
+        object: strings.next(word(offset_of!(ev_decision, object_len))?)?,
+        task: TaskInfo {
+            host_pid: word(offset_of!(ev_decision, host_pid))?,
+            host_ppid: word(offset_of!(ev_decision, host_ppid))?,
+            pid: word(offset_of!(ev_decision, pid))?,
+            ppid: word(offset_of!(ev_decision, ppid))?,
+            uid: word(offset_of!(ev_decision, uid))?,
+            exe: strings.next(word(offset_of!(ev_decision, exe_len))?)?,
+            parent_exe: strings.next(word(offset_of!(ev_decision, parent_len))?)?,
+            cwd: strings.next(word(offset_of!(ev_decision, cwd_len))?)?,
+            tty: strings.next(word(offset_of!(ev_decision, tty_len))?)?,
+            args: strings.next(word(offset_of!(ev_decision, args_len))?)?,
+        },
+    })
+}
+
+struct Strings<'a> {
+    record: &'a [u8],
+    at: usize,
+}
+
+impl Strings<'_> {
+    fn next(&mut self, len: u32) -> Result<Vec<u8>, DecodeError> {
+        let truncated = DecodeError::Truncated {
+            len: self.record.len(),
+        };
+        let end = usize::try_from(len)
+            .ok()
+            .and_then(|len| self.at.checked_add(len))
+            .ok_or(truncated)?;
+        let bytes = self.record.get(self.at..end).ok_or(truncated)?;
+        self.at = end;
+        Ok(bytes.to_vec())
+    }
+}
+
+fn read<const N: usize>(record: &[u8], at: usize) -> Result<[u8; N], DecodeError> {
+    record
+        .get(at..)
+        .and_then(|rest| rest.first_chunk::<N>())
+        .copied()
+        .ok_or(DecodeError::Truncated { len: record.len() })
+}
+
+fn read_u32(record: &[u8], at: usize) -> Result<u32, DecodeError> {
+    read(record, at).map(u32::from_ne_bytes)
+}
+
+fn read_u64(record: &[u8], at: usize) -> Result<u64, DecodeError> {
+    read(record, at).map(u64::from_ne_bytes)
+}
+
+fn operation(value: u32) -> Result<Operation, DecodeError> {
+    Ok(match abi::operation(value) {
+        abi::operation::ABI_OP_EXEC => Operation::Exec,
+        abi::operation::ABI_OP_OPEN => Operation::Open,
+        abi::operation::ABI_OP_PERMISSION => Operation::Permission,
+        abi::operation::ABI_OP_CREATE => Operation::Create,
+        abi::operation::ABI_OP_MKDIR => Operation::Mkdir,
+        abi::operation::ABI_OP_UNLINK => Operation::Unlink,
+        abi::operation::ABI_OP_RMDIR => Operation::Rmdir,
+        abi::operation::ABI_OP_SYMLINK => Operation::Symlink,
+        abi::operation::ABI_OP_LINK => Operation::Link,
+        abi::operation::ABI_OP_RENAME => Operation::Rename,
+        abi::operation::ABI_OP_CHMOD => Operation::Chmod,
+        abi::operation::ABI_OP_CHOWN => Operation::Chown,
+        abi::operation::ABI_OP_TRUNCATE => Operation::Truncate,
+        abi::operation(value) => {
+            return Err(DecodeError::Range {
+                field: "operation",
+                value,
+            });
+        }
+    })
+}
+
+/// The meaning of a decision's word.
+pub(crate) fn verdict(value: u32) -> Result<Verdict, DecodeError> {
+    let outcome = match abi::outcome(value & abi::verdict::ABI_OUTCOME_MASK.0) {
+        abi::outcome::ABI_OUTCOME_PASS => Outcome::Pass,
+        abi::outcome::ABI_OUTCOME_AUDIT => Outcome::Audit,
+        abi::outcome::ABI_OUTCOME_BLOCK => Outcome::Block,
+        abi::outcome(_) => {
+            return Err(DecodeError::Range {
+                field: "verdict",
+                value,
+            });
+        }
+    };
+    let cause = (value >> abi::verdict::ABI_CAUSE_SHIFT.0) & abi::verdict::ABI_CAUSE_MASK.0;
+    let cause = match abi::cause(cause) {
+        abi::cause::ABI_CAUSE_NO_RULE => Cause::NoRule,
+        abi::cause::ABI_CAUSE_RULE => Cause::Rule(RuleId(value >> abi::verdict::ABI_RULE_SHIFT.0)),
+        abi::cause::ABI_CAUSE_POSTURE => Cause::DefaultPosture,
+        abi::cause(_) => {
+            return Err(DecodeError::Range {
+                field: "verdict",
+                value,
+            });
+        }
+    };
+    Ok(Verdict { outcome, cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<ev_decision>()];
+        let mut put = |at: usize, word: u32| bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        put(offset_of!(ev_decision, abi), abi::limit::ABI_VERSION.0);
+        put(offset_of!(ev_decision, verdict), 2 | 1 << 2 | 77 << 4);
+        put(offset_of!(ev_decision, operation), 1);
+        put(offset_of!(ev_decision, object_len), 6);
+        put(offset_of!(ev_decision, exe_len), 4);
+        bytes.extend_from_slice(b"/a/b/c/exe");
+        bytes
+    }
+
+    #[test]
+    fn strings_are_read_in_order() {
+        let event = decode(&record()).unwrap();
+        assert_eq!(event.object, b"/a/b/c");
+        assert_eq!(event.task.exe, b"/exe");
+        assert_eq!(event.verdict.cause, Cause::Rule(RuleId(77)));
+        assert_eq!(event.verdict.outcome, Outcome::Block);
+    }
+
+    #[test]
+    fn every_shorter_record_is_truncated() {
+        let whole = record();
+        for len in 0..whole.len() {
+            assert_eq!(
+                decode(&whole[..len]),
+                Err(DecodeError::Truncated { len }),
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let mut bytes = record();
+        bytes[offset_of!(ev_decision, operation)] = 200;
+        assert_eq!(
+            decode(&bytes),
+            Err(DecodeError::Range {
+                field: "operation",
+                value: 200
+            })
+        );
+        bytes[offset_of!(ev_decision, abi)] = 99;
+        assert!(matches!(
+            decode(&bytes),
+            Err(DecodeError::Layout { found: 99, .. })
+        ));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+            let mut bytes = bytes;
+            if let Some(abi) = bytes.get_mut(8..12) {
+                abi.copy_from_slice(&abi::limit::ABI_VERSION.0.to_ne_bytes());
+            }
+            drop(decode(&bytes));
+        }
+    }
+}

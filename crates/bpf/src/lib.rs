@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kernel side: programs, maps, events.
+//!
+//! [`Kernel::load`] loads and attaches the programs of `bpf/enforce.bpf.c`; from then on
+//! [`Kernel::bind`] makes a cgroup a workload and [`Kernel::apply`] puts a ruleset in force for it,
+//! by one store that names another table. [`Reader`] turns the ring buffer into
+//! [`gorget_model::KernelEvent`]s. Layouts are written once, in `bpf/abi.h`; nothing outside this
+//! crate knows them.
+//!
+//! Synchronous. One thread owns [`Kernel`], one owns [`Reader`]. A failure changes nothing that is
+//! in force.
+
+mod abi;
+mod decode;
+mod harness;
+mod kernel;
+mod lower;
+mod probe;
+mod ring;
+mod tables;
+
+pub use decode::DecodeError;
+pub use harness::Harness;
+pub use kernel::{Applied, ApplyError, Kernel, LoadError, WorkloadIndex};
+pub use lower::{LowerError, Table, lower};
+pub use probe::{Requirement, Support, probe};
+pub use ring::Reader;
+pub use tables::RulesetNumber;

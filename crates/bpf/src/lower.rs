@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lowers a ruleset to the bytes that the kernel programs read.
+//!
+//! A table is a header, then for each automaton 256 class offsets and one row of `u32` a state, then
+//! the decision rows. States are byte offsets of their rows, so that the kernel's step is two loads
+//! and an addition; `bpf/abi.h` has the layout and why. Equal rulesets give equal bytes but for the
+//! ruleset's number, which is put in when the table is installed.
+
+use crate::abi;
+use gorget_engine::{Automaton, DecisionTable, Ruleset, Variant};
+use gorget_model::{Category, Cause, Outcome, Verdict};
+use std::mem::offset_of;
+
+/// Columns of a row before the byte classes: what the state accepts, and the NUL byte.
+const EXTRA_COLUMNS: u32 = 2;
+
+/// A ruleset cannot be lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LowerError {
+    /// It is larger than the largest size class.
+    #[error("the rules need {bytes} bytes in the kernel, the limit is {limit}")]
+    TooLarge {
+        /// Bytes needed.
+        bytes: u64,
+        /// Bytes there are.
+        limit: u32,
+    },
+    /// A rule's number does not fit beside the outcome in a decision.
+    #[error("rule number {0} is too large for a decision")]
+    RuleNumber(u32),
+}
+
+/// The kernel's form of a ruleset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    bytes: Vec<u8>,
+    size_class: SizeClass,
+}
+
+/// How much room a table gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SizeClass {
+    K64,
+    K512,
+    M4,
+    M32,
+}
+
+impl SizeClass {
+    pub(crate) const ALL: [Self; 4] = [Self::K64, Self::K512, Self::M4, Self::M32];
+
+    /// Number in `workload.active`.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::K64 => abi::class::ABI_CLASS_64K.0,
+            Self::K512 => abi::class::ABI_CLASS_512K.0,
+            Self::M4 => abi::class::ABI_CLASS_4M.0,
+            Self::M32 => abi::class::ABI_CLASS_32M.0,
+        }
+    }
+
+    /// Bytes that a table of this class may have.
+    pub(crate) fn bytes(self) -> u32 {
+        match self {
+            Self::K64 => abi::class_bytes::ABI_BYTES_64K.0,
+            Self::K512 => abi::class_bytes::ABI_BYTES_512K.0,
+            Self::M4 => abi::class_bytes::ABI_BYTES_4M.0,
+            Self::M32 => abi::class_bytes::ABI_BYTES_32M.0,
+        }
+    }
+
+    fn for_bytes(bytes: u64) -> Result<Self, LowerError> {
+        Self::ALL
+            .into_iter()
+            .find(|c| u64::from(c.bytes()) >= bytes)
+            .ok_or_else(|| LowerError::TooLarge {
+                bytes,
+                limit: Self::M32.bytes(),
+            })
+    }
+}
+
+impl Table {
+    /// Bytes in use.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never: a table has a header at least.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn size_class(&self) -> SizeClass {
+        self.size_class
+    }
+
+    /// The bytes with the ruleset's number in the header.
+    pub(crate) fn numbered(mut self, number: u32) -> Vec<u8> {
+        put(&mut self.bytes, offset_of!(abi::rs_header, id), number);
+        self.bytes
+    }
+}
+
+/// Lowers a ruleset.
+///
+/// # Errors
+///
+/// When it does not fit into the largest table.
+pub fn lower(rules: &Ruleset) -> Result<Table, LowerError> {
+    let automata = [
+        (abi::automaton::ABI_AUTOMATON_PROCESS, Category::Process),
+        (abi::automaton::ABI_AUTOMATON_FILE, Category::File),
+    ];
+    let source_stride = Variant::COUNT * 4;
+    let row_bytes = u64::from(rules.source_classes()) * u64::from(source_stride);
+
+    let bytes = size_of::<abi::rs_header>() as u64
+        + automaton_bytes(rules.sources())
+        + automata
+            .iter()
+            .map(|(_, c)| {
+                automaton_bytes(rules.objects(*c))
+                    + u64::from(rules.decisions(*c).row_count()) * row_bytes
+            })
+            .sum::<u64>();
+    let size_class = SizeClass::for_bytes(bytes)?;
+
+    let mut out = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+    out.resize(size_of::<abi::rs_header>(), 0);
+    put(
+        &mut out,
+        offset_of!(abi::rs_header, abi),
+        abi::limit::ABI_VERSION.0,
+    );
+    put(
+        &mut out,
+        offset_of!(abi::rs_header, source_stride),
+        source_stride,
+    );
+
+    for (slot, category) in automata {
+        let rows = put_decisions(&mut out, rules.decisions(category), rules.source_classes())?;
+        let row_of = |row: u32| rows + row * rules.source_classes() * source_stride;
+        put_automaton(&mut out, slot, rules.objects(category), row_of);
+    }
+    let slot = abi::automaton::ABI_AUTOMATON_SOURCE;
+    put_automaton(&mut out, slot, rules.sources(), |class| class);
+
+    let used = end(&out);
+    put(&mut out, offset_of!(abi::rs_header, size), used);
+    Ok(Table {
+        bytes: out,
+        size_class,
+    })
+}
+
+fn automaton_bytes(a: &Automaton) -> u64 {
+    512 + u64::from(a.state_count()) * u64::from(a.class_count() + EXTRA_COLUMNS) * 4
+}
+
+/// Where the next byte goes. Sizes were checked against the size class before anything was put.
+fn end(out: &[u8]) -> u32 {
+    u32::try_from(out.len()).unwrap_or(u32::MAX)
+}
+
+/// Writes a word in native order; nothing where it does not fit.
+pub(crate) fn put(out: &mut [u8], at: usize, word: u32) {
+    if let Some(place) = out.get_mut(at..at + 4) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+}
+
+/// Appends the rows of a decision table and says where they start.
+fn put_decisions(
+    out: &mut Vec<u8>,
+    table: &DecisionTable,
+    sources: u32,
+) -> Result<u32, LowerError> {
+    let start = end(out);
+    for row in 0..table.row_count() {
+        for source in 0..sources {
+            for bits in (0u8..).take(usize::try_from(Variant::COUNT).unwrap_or(0)) {
+                let variant = Variant::from_bits(bits);
+                let word = encode(table.verdict(row, source, variant))?;
+                out.extend_from_slice(&word.to_ne_bytes());
+            }
+        }
+    }
+    Ok(start)
+}
+
+fn encode(verdict: Verdict) -> Result<u32, LowerError> {
+    let outcome = match verdict.outcome {
+        Outcome::Pass => abi::outcome::ABI_OUTCOME_PASS.0,
+        Outcome::Audit => abi::outcome::ABI_OUTCOME_AUDIT.0,
+        Outcome::Block => abi::outcome::ABI_OUTCOME_BLOCK.0,
+    };
+    let (cause, rule) = match verdict.cause {
+        Cause::NoRule => (abi::cause::ABI_CAUSE_NO_RULE.0, 0),
+        Cause::Rule(id) => (abi::cause::ABI_CAUSE_RULE.0, id.0),
+        Cause::DefaultPosture => (abi::cause::ABI_CAUSE_POSTURE.0, 0),
+    };
+    let shift = abi::verdict::ABI_RULE_SHIFT.0;
+    if rule > u32::MAX >> shift {
+        return Err(LowerError::RuleNumber(rule));
+    }
+    Ok(outcome | cause << abi::verdict::ABI_CAUSE_SHIFT.0 | rule << shift)
+}
+
+fn put_automaton(
+    out: &mut Vec<u8>,
+    slot: abi::automaton,
+    a: &Automaton,
+    accepted: impl Fn(u32) -> u32,
+) {
+    let classes = end(out);
+    let columns = a.class_count() + EXTRA_COLUMNS;
+    for byte in 0..=u8::MAX {
+        let column = if byte == 0 {
+            1
+        } else {
+            a.class_of(byte) + EXTRA_COLUMNS
+        };
+        // At most 258 columns: the offset fits.
+        let offset = u16::try_from(column * 4).unwrap_or(u16::MAX);
+        out.extend_from_slice(&offset.to_ne_bytes());
+    }
+    let rows = end(out);
+    let row = |state: u32| rows + state * columns * 4;
+    for state in 0..a.state_count() {
+        out.extend_from_slice(&accepted(a.accept(state)).to_ne_bytes());
+        out.extend_from_slice(&row(state).to_ne_bytes());
+        for class in 0..a.class_count() {
+            out.extend_from_slice(&row(a.next(state, class)).to_ne_bytes());
+        }
+    }
+    let header = offset_of!(abi::rs_header, automata)
+        + size_of::<abi::rs_automaton>() * usize::try_from(slot.0).unwrap_or(0);
+    put(
+        out,
+        header + offset_of!(abi::rs_automaton, start),
+        row(a.start()),
+    );
+    put(
+        out,
+        header + offset_of!(abi::rs_automaton, classes),
+        classes,
+    );
+    put(
+        out,
+        header + offset_of!(abi::rs_automaton, sink_end),
+        row(a.sinks()),
+    );
+    put(
+        out,
+        header + offset_of!(abi::rs_automaton, nothing),
+        accepted(0),
+    );
+}

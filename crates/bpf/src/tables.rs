@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rulesets in the kernel: each is installed once, whatever the number of workloads that share it.
+//!
+//! INVARIANT: a slot is written before any workload names it, and emptied only after no workload
+//! names it any more. A program that read the old name in between finds the slot empty, or with
+//! another number in its header, and reads the workload's entry again.
+
+use crate::abi;
+use crate::kernel::ApplyError;
+use crate::lower::{SizeClass, lower};
+use gorget_engine::{ContentId, Ruleset};
+use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Names a ruleset in the kernel and in events; never used twice while the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RulesetNumber(pub u32);
+
+#[derive(Debug)]
+struct Installed {
+    number: RulesetNumber,
+    size_class: SizeClass,
+    slot: u32,
+    users: u32,
+}
+
+/// The outer map of one size class.
+#[derive(Debug)]
+struct Shelf {
+    map: MapHandle,
+    free: Vec<u32>,
+    next: u32,
+    /// Bytes of a value, slack included.
+    value_size: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tables {
+    shelves: [Shelf; 4],
+    installed: HashMap<ContentId, Installed>,
+    next_number: u32,
+}
+
+/// An installed table, as a workload's entry names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) number: RulesetNumber,
+    size_class: SizeClass,
+    slot: u32,
+}
+
+impl Place {
+    /// The word that puts it in force.
+    pub(crate) fn active(self, flags: u32) -> u64 {
+        u64::from(self.number.0)
+            | u64::from(self.slot) << abi::active::ABI_ACTIVE_SLOT_SHIFT.0
+            | u64::from(self.size_class.number()) << abi::active::ABI_ACTIVE_CLASS_SHIFT.0
+            | u64::from(flags) << abi::active::ABI_ACTIVE_FLAGS_SHIFT.0
+    }
+}
+
+impl Tables {
+    /// `maps` in the order of [`SizeClass::ALL`].
+    pub(crate) fn new(maps: [MapHandle; 4], slack: u32) -> Self {
+        let mut sizes = SizeClass::ALL.map(|c| c.bytes() + slack).into_iter();
+        Self {
+            shelves: maps.map(|map| Shelf {
+                map,
+                free: Vec::new(),
+                next: 0,
+                value_size: sizes.next().unwrap_or(0),
+            }),
+            installed: HashMap::new(),
+            next_number: 1,
+        }
+    }
+
+    /// Installs a ruleset, or shares the one that is there.
+    pub(crate) fn acquire(&mut self, rules: &Ruleset) -> Result<Place, ApplyError> {
+        if let Some(there) = self.installed.get_mut(&rules.content_id()) {
+            there.users += 1;
+            return Ok(Place {
+                number: there.number,
+                size_class: there.size_class,
+                slot: there.slot,
+            });
+        }
+        let table = lower(rules).map_err(ApplyError::Lower)?;
+        let size_class = table.size_class();
+        let number = RulesetNumber(self.next_number);
+        let slot = self.shelf(size_class).install(&table.numbered(number.0))?;
+        self.next_number = self.next_number.wrapping_add(1).max(1);
+        self.installed.insert(
+            rules.content_id(),
+            Installed {
+                number,
+                size_class,
+                slot,
+                users: 1,
+            },
+        );
+        Ok(Place {
+            number,
+            size_class,
+            slot,
+        })
+    }
+
+    /// One workload fewer uses it; the last one frees it.
+    pub(crate) fn release(&mut self, content: &ContentId) -> Result<(), ApplyError> {
+        let Some(there) = self.installed.get_mut(content) else {
+            return Ok(());
+        };
+        there.users -= 1;
+        if there.users > 0 {
+            return Ok(());
+        }
+        let (size_class, slot) = (there.size_class, there.slot);
+        self.installed.remove(content);
+        self.shelf(size_class).remove(slot)
+    }
+
+    fn shelf(&mut self, size_class: SizeClass) -> &mut Shelf {
+        let [k64, k512, m4, m32] = &mut self.shelves;
+        match size_class {
+            SizeClass::K64 => k64,
+            SizeClass::K512 => k512,
+            SizeClass::M4 => m4,
+            SizeClass::M32 => m32,
+        }
+    }
+}
+
+impl Shelf {
+    fn install(&mut self, table: &[u8]) -> Result<u32, ApplyError> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.next < abi::limit::ABI_SLOTS.0 => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => {
+                return Err(ApplyError::Full {
+                    what: "rulesets of one size",
+                    limit: abi::limit::ABI_SLOTS.0,
+                });
+            }
+        };
+        let done = self.fill(slot, table);
+        if done.is_err() {
+            self.free.push(slot);
+        }
+        done.map(|()| slot)
+    }
+
+    fn fill(&self, slot: u32, table: &[u8]) -> Result<(), ApplyError> {
+        let failed = |doing| move |source| ApplyError::Map { doing, source };
+        let options = bpf_map_create_opts {
+            sz: size_of::<bpf_map_create_opts>() as libbpf_rs::libbpf_sys::size_t,
+            ..Default::default()
+        };
+        let inner = MapHandle::create(
+            MapType::Array,
+            Some("ruleset"),
+            4,
+            self.value_size,
+            1,
+            &options,
+        )
+        .map_err(failed("creating a ruleset's table"))?;
+        let mut value = table.to_vec();
+        value.resize(usize::try_from(self.value_size).unwrap_or(0), 0);
+        inner
+            .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
+            .map_err(failed("filling a ruleset's table"))?;
+        self.map
+            .update(
+                &slot.to_ne_bytes(),
+                &inner.as_fd().as_raw_fd().to_ne_bytes(),
+                MapFlags::ANY,
+            )
+            .map_err(failed("installing a ruleset's table"))
+    }
+
+    fn remove(&mut self, slot: u32) -> Result<(), ApplyError> {
+        self.map
+            .delete(&slot.to_ne_bytes())
+            .map_err(|source| ApplyError::Map {
+                doing: "removing a ruleset's table",
+                source,
+            })?;
+        self.free.push(slot);
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kernel's decision code against the reference, on random rulesets and on every scenario of
+//! `conformance/`. Runs the C functions through `BPF_PROG_TEST_RUN`: needs root, attaches to nothing.
+#![cfg(test)]
+
+use gorget_bpf::{Harness, lower};
+use gorget_engine::{Aliases, PolicySet, Ruleset, compile, decide};
+use gorget_model::{Access, Category, Modes, Object, Posture, Subject};
+use gorget_policy::{
+    Action, Glob, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source, Token,
+};
+use std::sync::Arc;
+
+/// Pairs of ruleset and access that are compared.
+const PAIRS: usize = 100_000;
+/// Accesses asked of each ruleset.
+const ACCESSES: usize = 250;
+
+/// SplitMix64: the seed alone repeats a run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(n).unwrap()).unwrap()
+    }
+
+    fn chance(&mut self, one_in: usize) -> bool {
+        self.below(one_in) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// Few names, so that rules and paths meet often; one that needs many chunks of the matcher.
+const NAMES: [&str; 8] = [
+    "a",
+    "b",
+    "etc",
+    "bin",
+    "sh",
+    "secret.key",
+    "x-with-a-rather-long-name-that-crosses-chunks-of-the-matcher",
+    "\u{fc}ber",
+];
+
+fn path(random: &mut Random) -> String {
+    let most = if random.chance(20) { 40 } else { 5 };
+    let depth = 1 + random.below(most);
+    (0..depth).map(|_| format!("/{}", random.pick(&NAMES))).collect()
+}
+
+fn tokens(random: &mut Random, depth: usize) -> Vec<Token> {
+    let mut tokens: Vec<Token> = vec![Token::Byte(b'/')];
+    for _ in 0..1 + random.below(4) {
+        match random.below(8) {
+            0 => tokens.push(Token::Run),
+            1 => tokens.push(Token::DeepRun),
+            2 => tokens.push(Token::One),
+            3 => tokens.push(Token::Class(vec![(b'a', b'f'), (b's', b's')])),
+            4 if depth > 0 => tokens.push(Token::Alternatives(vec![
+                self::tokens(random, depth - 1),
+                random.pick(&NAMES).bytes().map(Token::Byte).collect(),
+            ])),
+            5 => tokens.push(Token::Byte(b'/')),
+            _ => tokens.extend(random.pick(&NAMES).bytes().map(Token::Byte)),
+        }
+    }
+    tokens
+}
+
+fn rule(random: &mut Random, line: u32) -> Rule {
+    let object = match random.below(6) {
+        0 | 1 => ObjectMatcher::Path(path(random)),
+        2 => ObjectMatcher::ExecName(random.pick(&NAMES).to_owned()),
+        3 => ObjectMatcher::Directory {
+            dir: if random.chance(5) { "/".to_owned() } else { path(random) + "/" },
+            recursive: random.chance(2),
+        },
+        4 => ObjectMatcher::Directory {
+            dir: path(random) + "/",
+            recursive: true,
+        },
+        _ => ObjectMatcher::Pattern(Glob {
+            text: format!("glob {line}"),
+            tokens: tokens(random, 2),
+        }),
+    };
+    let sources = (0..if random.chance(2) { random.below(3) } else { 0 })
+        .map(|_| {
+            if random.chance(3) {
+                Source::Directory {
+                    dir: path(random) + "/",
+                    recursive: random.chance(2),
+                }
+            } else {
+                Source::Path(path(random))
+            }
+        })
+        .collect();
+    Rule {
+        category: random.pick(&Category::ALL),
+        object,
+        sources,
+        modifiers: Modifiers {
+            read_only: random.chance(4),
+            owner_only: random.chance(4),
+        },
+        action: random.pick(&[Action::Allow, Action::Audit, Action::Block]),
+        severity: None,
+        tags: Vec::new(),
+        message: String::new(),
+        at: Location {
+            file: "random".into(),
+            line,
+            column: 1,
+        },
+    }
+}
+
+fn ruleset(random: &mut Random) -> Ruleset {
+    let policies = (0..1 + random.below(3))
+        .map(|n| {
+            Arc::new(Policy {
+                kind: Kind::Container,
+                namespace: None,
+                name: format!("policy-{n}"),
+                selector: Selector::default(),
+                rules: (0..u32::try_from(1 + random.below(8)).unwrap())
+                    .map(|line| rule(random, line))
+                    .collect(),
+            })
+        })
+        .collect();
+    let set = PolicySet {
+        policies,
+        file_posture: random.pick(&[Posture::Allow, Posture::Audit, Posture::Block]),
+        aliases: Aliases::default(),
+    };
+    compile(&set).unwrap()
+}
+
+fn access(random: &mut Random) -> Access {
+    Access {
+        category: random.pick(&Category::ALL),
+        subject: if random.chance(10) {
+            Subject::Runtime
+        } else {
+            Subject::Image(path(random).into())
+        },
+        object: match random.below(20) {
+            0 => Object::Nameless,
+            1 => Object::Path(b"/".to_vec()),
+            _ => Object::Path(path(random).into()),
+        },
+        modes: Modes {
+            read: random.chance(2),
+            write: random.chance(2),
+            owner: random.chance(2),
+            tree: random.chance(6),
+        },
+    }
+}
+
+#[test]
+fn random_accesses_are_decided_as_the_reference_decides() {
+    let seed = match std::env::var("GORGET_SEED") {
+        Ok(given) => given.parse().unwrap(),
+        Err(_) => u64::from(std::process::id()) << 32 | 0x5eed,
+    };
+    println!("seed {seed} (repeat with GORGET_SEED={seed})");
+    let mut random = Random(seed);
+    let mut harness = Harness::load().unwrap();
+    let mut compared = 0;
+    let mut outcomes = std::collections::BTreeMap::new();
+    while compared < PAIRS {
+        let rules = ruleset(&mut random);
+        let accesses: Vec<_> = (0..ACCESSES).map(|_| access(&mut random)).collect();
+        let verdicts = harness.decide(&rules, &accesses).unwrap();
+        assert_eq!(verdicts.len(), accesses.len());
+        for (access, kernel) in accesses.iter().zip(verdicts) {
+            let reference = decide(&rules, access);
+            assert_eq!(kernel, reference, "seed {seed}, pair {compared}: {access:?}");
+            *outcomes.entry(format!("{:?}", kernel.outcome)).or_insert(0) += 1;
+            compared += 1;
+        }
+    }
+    println!("{compared} pairs compared: {outcomes:?}");
+    assert!(
+        outcomes.values().all(|n| *n > PAIRS / 100) && outcomes.len() == 3,
+        "the random accesses do not meet the rules: {outcomes:?}"
+    );
+}
+
+#[test]
+fn a_ruleset_of_every_size_class_decides_like_the_reference() {
+    let mut random = Random(7);
+    let mut harness = Harness::load().unwrap();
+    for rules in [10u32, 300, 3_000] {
+        let policy = Policy {
+            kind: Kind::Container,
+            namespace: None,
+            name: "many".to_owned(),
+            selector: Selector::default(),
+            rules: (0..rules)
+                .map(|line| Rule {
+                    object: ObjectMatcher::Path(format!("/data/{line}/{}", line * 7919)),
+                    ..rule(&mut random, line)
+                })
+                .map(|rule| Rule {
+                    sources: Vec::new(),
+                    ..rule
+                })
+                .collect(),
+        };
+        let set = PolicySet {
+            policies: vec![Arc::new(policy)],
+            file_posture: Posture::Block,
+            aliases: Aliases::default(),
+        };
+        let ruleset = compile(&set).unwrap();
+        println!("{rules} rules: {} bytes", lower(&ruleset).unwrap().len());
+        let accesses: Vec<_> = (0..rules)
+            .map(|line| Access {
+                object: Object::Path(format!("/data/{line}/{}", line * 7919).into()),
+                ..access(&mut random)
+            })
+            .collect();
+        let verdicts = harness.decide(&ruleset, &accesses).unwrap();
+        for (access, kernel) in accesses.iter().zip(verdicts) {
+            assert_eq!(kernel, decide(&ruleset, access), "{access:?}");
+        }
+    }
+}
