@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Attribution and enrichment.
+
+use gorget_model::{
+    Alert, AlertAction, AlertKind, Category, Cause, Event, KernelEvent, Node, Operation, Outcome,
+    PolicyRef, Process, TaskInfo, Workload,
+};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Ended rulesets whose rules are still known. An event waits in the ring buffer for milliseconds;
+/// this many changes of policy do not happen in that time.
+const ENDED_RULESETS: usize = 1024;
+
+/// Policy name of what no rule decided.
+const DEFAULT_POSTURE: &str = "DefaultPosture";
+
+/// What is known about workloads and rulesets.
+#[derive(Debug)]
+pub struct Tracker {
+    node: Arc<Node>,
+    /// Added to a boot time in nanoseconds to get microseconds since 1970.
+    boot_unix_micros: i64,
+    users: HashMap<u32, String>,
+    /// By index. An entry stays after the workload's end until its index is used again.
+    workloads: HashMap<u32, Arc<Workload>>,
+    rulesets: HashMap<u32, Vec<PolicyRef>>,
+    ended: VecDeque<u32>,
+}
+
+impl Tracker {
+    /// `boot_unix_micros` is the moment of boot, as `CLOCK_REALTIME` has it.
+    pub fn new(node: Arc<Node>, boot_unix_micros: i64, users: HashMap<u32, String>) -> Self {
+        Self {
+            node,
+            boot_unix_micros,
+            users,
+            workloads: HashMap::new(),
+            rulesets: HashMap::new(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// A workload has this index from now on.
+    pub fn workload(&mut self, index: u32, workload: Arc<Workload>) {
+        self.workloads.insert(index, workload);
+    }
+
+    /// A ruleset with this number is in force; its rules by id.
+    pub fn ruleset(&mut self, number: u32, rules: Vec<PolicyRef>) {
+        self.ended.retain(|ended| *ended != number);
+        self.rulesets.insert(number, rules);
+    }
+
+    /// No workload has this ruleset any more.
+    pub fn ruleset_ended(&mut self, number: u32) {
+        self.ended.push_back(number);
+        if self.ended.len() > ENDED_RULESETS
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.rulesets.remove(&oldest);
+        }
+    }
+
+    /// Turns a report of the kernel into an alert.
+    pub fn enrich(&self, event: KernelEvent) -> Event {
+        let KernelEvent {
+            boot_ns,
+            workload,
+            ruleset,
+            operation,
+            verdict,
+            audited,
+            object,
+            task,
+        } = event;
+        let workload = self
+            .workloads
+            .get(&workload)
+            .map_or_else(|| unknown_workload(workload), Arc::clone);
+        let kind = match *workload {
+            Workload::Host(_) => AlertKind::HostPolicy,
+            Workload::Container(_) => AlertKind::Policy,
+        };
+        let (action, result) = match (verdict.outcome, audited) {
+            (Outcome::Block, false) => (AlertAction::Block, "Permission denied"),
+            (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed"),
+            (Outcome::Audit | Outcome::Pass, _) => (AlertAction::Audit, "Passed"),
+        };
+        let object = object_name(operation, &object);
+        let (process, source) = self.process(operation, &object, task, &workload);
+        Event::Alert(Alert {
+            unix_micros: self
+                .boot_unix_micros
+                .saturating_add(i64::try_from(boot_ns / 1000).unwrap_or(i64::MAX)),
+            node: Arc::clone(&self.node),
+            workload,
+            process,
+            policy: self.policy(ruleset, verdict.cause),
+            kind,
+            category: operation.category(),
+            source,
+            resource: object,
+            data: format!("lsm={}", operation.lsm_name()),
+            action,
+            result,
+            enforcer: "BPFLSM",
+        })
+    }
+
+    fn policy(&self, ruleset: u32, cause: Cause) -> PolicyRef {
+        let named = |name: &str| PolicyRef {
+            name: name.to_owned(),
+            ..PolicyRef::default()
+        };
+        match cause {
+            Cause::Rule(rule) => usize::try_from(rule.0)
+                .ok()
+                .and_then(|rule| self.rulesets.get(&ruleset)?.get(rule))
+                .cloned()
+                .unwrap_or_else(|| named("unknown")),
+            Cause::DefaultPosture | Cause::NoRule => named(DEFAULT_POSTURE),
+        }
+    }
+
+    /// The actor and the alert's `Source`. For a process event KubeArmor calls the image that is
+    /// started the process, and the one that starts it the parent and the source.
+    fn process(
+        &self,
+        operation: Operation,
+        object: &str,
+        task: TaskInfo,
+        workload: &Workload,
+    ) -> (Process, String) {
+        let TaskInfo {
+            host_pid,
+            host_ppid,
+            pid,
+            ppid,
+            uid,
+            exe,
+            parent_exe,
+            cwd,
+            tty,
+            args,
+        } = task;
+        let exe = text(&exe);
+        let (own, parent, source) = match operation.category() {
+            Category::Process => (object.to_owned(), exe.clone(), exe),
+            Category::File => {
+                let source = command_line(&args).unwrap_or_else(|| exe.clone());
+                (exe, text(&parent_exe), source)
+            }
+        };
+        let user = match workload {
+            Workload::Host(_) => self.users.get(&uid).cloned().unwrap_or_default(),
+            Workload::Container(_) => String::new(),
+        };
+        let process = Process {
+            host_pid,
+            host_ppid,
+            pid,
+            ppid,
+            uid,
+            user,
+            exe: own,
+            parent_exe: parent,
+            cwd: text(&cwd),
+            tty: text(&tty),
+        };
+        (process, source)
+    }
+}
+
+fn unknown_workload(index: u32) -> Arc<Workload> {
+    Arc::new(Workload::Container(gorget_model::Container {
+        name: format!("unknown workload {index}"),
+        ..gorget_model::Container::default()
+    }))
+}
+
+/// The object as people read it. An image without a name says so.
+fn object_name(operation: Operation, object: &[u8]) -> String {
+    if object.is_empty() && operation == Operation::Exec {
+        return "anon:".to_owned();
+    }
+    text(object)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Arguments, NUL separated, as one line; `None` when there are none.
+fn command_line(args: &[u8]) -> Option<String> {
+    let args = args
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .and_then(|last| args.get(..=last))?;
+    Some(text(args).replace('\0', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gorget_model::{Container, Host, RuleId, Verdict};
+
+    fn tracker() -> Tracker {
+        let users = HashMap::from([(1000, "ann".to_owned())]);
+        let mut tracker = Tracker::new(Arc::new(Node::default()), 1_000_000, users);
+        tracker.workload(0, Arc::new(Workload::Host(Host::default())));
+        tracker.workload(
+            7,
+            Arc::new(Workload::Container(Container {
+                name: "web".to_owned(),
+                ..Container::default()
+            })),
+        );
+        tracker.ruleset(
+            3,
+            vec![
+                PolicyRef::default(),
+                PolicyRef {
+                    name: "no-tokens".to_owned(),
+                    severity: Some(4),
+                    ..PolicyRef::default()
+                },
+            ],
+        );
+        tracker
+    }
+
+    fn event(workload: u32, operation: Operation) -> KernelEvent {
+        KernelEvent {
+            boot_ns: 5_000,
+            workload,
+            ruleset: 3,
+            operation,
+            verdict: Verdict {
+                outcome: Outcome::Block,
+                cause: Cause::Rule(RuleId(1)),
+            },
+            audited: false,
+            object: b"/secret".to_vec(),
+            task: TaskInfo {
+                uid: 1000,
+                exe: b"/usr/bin/head".to_vec(),
+                parent_exe: b"/usr/bin/sh".to_vec(),
+                args: b"head\0-n1\0/secret\0".to_vec(),
+                ..TaskInfo::default()
+            },
+        }
+    }
+
+    fn alert(event: Event) -> Alert {
+        match event {
+            Event::Alert(alert) => alert,
+            Event::Log(_) | Event::Message(_) => panic!("not an alert"),
+        }
+    }
+
+    #[test]
+    fn a_file_event_names_the_rule_the_actor_and_its_command_line() {
+        let alert = alert(tracker().enrich(event(7, Operation::Open)));
+        assert_eq!(alert.policy.name, "no-tokens");
+        assert_eq!(alert.policy.severity, Some(4));
+        assert_eq!(alert.source, "head -n1 /secret");
+        assert_eq!(alert.process.exe, "/usr/bin/head");
+        assert_eq!(alert.process.parent_exe, "/usr/bin/sh");
+        assert_eq!(alert.process.user, "");
+        assert_eq!(alert.unix_micros, 1_000_005);
+        assert_eq!(alert.kind, AlertKind::Policy);
+        assert_eq!(alert.data, "lsm=FILE_OPEN");
+        assert_eq!(
+            (alert.action, alert.result),
+            (AlertAction::Block, "Permission denied")
+        );
+    }
+
+    #[test]
+    fn a_process_event_has_the_started_image_as_process_and_the_starter_as_source() {
+        let alert = alert(tracker().enrich(event(0, Operation::Exec)));
+        assert_eq!(alert.process.exe, "/secret");
+        assert_eq!(alert.process.parent_exe, "/usr/bin/head");
+        assert_eq!(alert.source, "/usr/bin/head");
+        assert_eq!(alert.process.user, "ann");
+        assert_eq!(alert.kind, AlertKind::HostPolicy);
+    }
+
+    #[test]
+    fn a_block_in_an_audited_workload_passed() {
+        let mut blocked = event(7, Operation::Open);
+        blocked.audited = true;
+        let alert = alert(tracker().enrich(blocked));
+        assert_eq!(
+            (alert.action, alert.result),
+            (AlertAction::AuditedBlock, "Passed")
+        );
+    }
+
+    #[test]
+    fn the_default_posture_is_named() {
+        let mut posture = event(7, Operation::Open);
+        posture.verdict.cause = Cause::DefaultPosture;
+        assert_eq!(
+            alert(tracker().enrich(posture)).policy.name,
+            "DefaultPosture"
+        );
+    }
+
+    #[test]
+    fn rules_of_an_ended_ruleset_are_known_until_many_more_ended() {
+        let mut tracker = tracker();
+        tracker.ruleset_ended(3);
+        assert_eq!(
+            alert(tracker.enrich(event(7, Operation::Open))).policy.name,
+            "no-tokens"
+        );
+        for number in 100..100 + u32::try_from(ENDED_RULESETS).unwrap() {
+            tracker.ruleset(number, Vec::new());
+            tracker.ruleset_ended(number);
+        }
+        assert_eq!(
+            alert(tracker.enrich(event(7, Operation::Open))).policy.name,
+            "unknown"
+        );
+    }
+}

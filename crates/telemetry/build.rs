@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Generates the gRPC code, and gives every message its JSON form: the field names of the .proto
+//! file, without fields that have their default value.
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let files = protox::compile(["feeder.proto"], ["proto"])?;
+    let mut config = tonic_prost_build::configure()
+        .btree_map(".")
+        .type_attribute(".", "#[derive(serde::Serialize)]");
+    for message in files.file.iter().flat_map(|file| &file.message_type) {
+        for field in &message.field {
+            let path = format!("feeder.{}.{}", message.name(), field.name());
+            let attribute = format!(
+                "#[serde(rename = \"{}\", skip_serializing_if = \"crate::json::is_default\")]",
+                field.name()
+            );
+            config = config.field_attribute(path, attribute);
+        }
+    }
+    config.compile_fds(files)?;
+    Ok(())
+}

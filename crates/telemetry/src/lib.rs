@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How events leave the agent, and how they reach a client.
+//!
+//! [`Feeder`] takes [`gorget_model::Event`]s and hands them to any number of subscribers, each with
+//! a bounded queue: who is slow loses its own events, and is told how many. Behind it are KubeArmor's
+//! `LogService` on a Unix socket ([`bind`], [`serve`]) and JSON lines ([`JsonSink`]). [`Client`] is the
+//! other end of the service. Wire forms stay in this crate; both are generated from
+//! `proto/feeder.proto`, which has KubeArmor's names and numbers.
+//!
+//! No task is spawned here: the caller owns the futures.
+#![forbid(unsafe_code)]
+
+mod client;
+mod convert;
+mod feeder;
+mod json;
+mod service;
+mod sink;
+
+/// The wire forms, generated from `proto/feeder.proto`.
+pub mod proto {
+    #![expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        clippy::doc_markdown,
+        unused_qualifications,
+        reason = "generated"
+    )]
+    tonic::include_proto!("feeder");
+}
+
+pub use client::{Client, ConnectError, Received};
+pub use feeder::{Feeder, Subscription};
+pub use json::line;
+pub use service::{BindError, ServeError, bind, serve};
+pub use sink::{JsonSink, WriteError};
+
+/// Where the agent serves its feed when nothing else is configured.
+pub const DEFAULT_SOCKET: &str = "/run/gorget/gorget.sock";
