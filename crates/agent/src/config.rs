@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The configuration file and the command line.
+//!
+//! Keys that KubeArmor has, have its names. The command line wins over the file. A field that is not
+//! known or a value that is not allowed is an error that names file, line and field; the agent does
+//! not start on it.
+
+use clap::Parser;
+use gorget_model::Posture;
+use gorget_telemetry::DEFAULT_SOCKET;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the configuration is looked for when none is named.
+const DEFAULT_CONFIG: &str = "/etc/gorget/gorget.yaml";
+/// Where policies are looked for when no place is named.
+const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
+
+/// The Gorget agent: enforces policies on this machine and tells what happened.
+#[derive(Debug, Parser)]
+#[command(name = "gorgetd", version)]
+pub struct Args {
+    /// Configuration file [default: /etc/gorget/gorget.yaml where it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of policy files, watched for changes [default: /etc/gorget/policies]
+    #[arg(long, value_name = "DIR")]
+    policy_dir: Option<PathBuf>,
+    /// Unix socket on which alerts are served [default: /run/gorget/gorget.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Where alerts are written as JSON lines: `none`, `stdout` or a file [default: none]
+    #[arg(long, value_name = "WHERE")]
+    log_path: Option<String>,
+    /// containerd's socket: `auto`, `none` or a path [default: auto]
+    #[arg(long, value_name = "PATH")]
+    containerd_socket: Option<String>,
+    /// Check that this machine can enforce, say what is missing, and end
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// The configuration file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConfigSpec {
+    cluster: Option<String>,
+    host: Option<String>,
+    #[serde(default)]
+    node_labels: BTreeMap<String, String>,
+    policy_dir: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    log_path: Option<String>,
+    containerd_socket: Option<String>,
+    default_file_posture: Option<Posture>,
+    host_default_file_posture: Option<Posture>,
+}
+
+/// The configuration in force.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) cluster: String,
+    /// Node name; the machine's host name when not configured.
+    pub(crate) host: String,
+    pub(crate) node_labels: BTreeMap<String, String>,
+    pub(crate) policy_dir: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) log: LogPath,
+    pub(crate) containerd: Runtime,
+    pub(crate) file_posture: Posture,
+    pub(crate) host_file_posture: Posture,
+}
+
+/// Where JSON lines go.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum LogPath {
+    None,
+    Stdout,
+    File(PathBuf),
+}
+
+/// Which runtime is watched.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// The first well-known socket that exists, now or later.
+    Auto,
+    None,
+    Socket(PathBuf),
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read configuration file `{}`", .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("configuration file `{}`: {reason}", .path.display())]
+    Content { path: PathBuf, reason: String },
+}
+
+impl Config {
+    /// Reads the file that the command line names, or the default one where it exists.
+    pub(crate) fn load(args: &Args, host_name: &str) -> Result<Self, ConfigError> {
+        let spec = match &args.config {
+            Some(path) => read(path)?,
+            None if Path::new(DEFAULT_CONFIG).exists() => read(Path::new(DEFAULT_CONFIG))?,
+            None => ConfigSpec::default(),
+        };
+        Ok(Self::from_spec(spec, args, host_name))
+    }
+
+    fn from_spec(spec: ConfigSpec, args: &Args, host_name: &str) -> Self {
+        let ConfigSpec {
+            cluster,
+            host,
+            node_labels,
+            policy_dir,
+            socket,
+            log_path,
+            containerd_socket,
+            default_file_posture,
+            host_default_file_posture,
+        } = spec;
+        let log = match args.log_path.clone().or(log_path).as_deref() {
+            None | Some("none" | "") => LogPath::None,
+            Some("stdout") => LogPath::Stdout,
+            Some(path) => LogPath::File(path.into()),
+        };
+        let containerd = match args
+            .containerd_socket
+            .clone()
+            .or(containerd_socket)
+            .as_deref()
+        {
+            None | Some("auto" | "") => Runtime::Auto,
+            Some("none") => Runtime::None,
+            Some(path) => Runtime::Socket(path.strip_prefix("unix://").unwrap_or(path).into()),
+        };
+        Self {
+            cluster: cluster.unwrap_or_else(|| "default".to_owned()),
+            host: host.unwrap_or_else(|| host_name.to_owned()),
+            node_labels,
+            policy_dir: args
+                .policy_dir
+                .clone()
+                .or(policy_dir)
+                .unwrap_or_else(|| DEFAULT_POLICIES.into()),
+            socket: args
+                .socket
+                .clone()
+                .or(socket)
+                .unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            log,
+            containerd,
+            file_posture: default_file_posture.unwrap_or_default(),
+            host_file_posture: host_default_file_posture.unwrap_or_default(),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<ConfigSpec, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if text.trim().is_empty() {
+        return Ok(ConfigSpec::default());
+    }
+    serde_saphyr::from_str(&text).map_err(|error| ConfigError::Content {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, args: &[&str]) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let path = file.path().to_str().unwrap();
+        let args = ["gorgetd", "--config", path]
+            .into_iter()
+            .chain(args.iter().copied());
+        Config::load(&Args::parse_from(args), "machine")
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.host, "machine");
+        assert_eq!(config.cluster, "default");
+        assert_eq!(config.policy_dir, Path::new("/etc/gorget/policies"));
+        assert_eq!(config.file_posture, Posture::Audit);
+        assert_eq!(config.log, LogPath::None);
+        assert_eq!(config.containerd, Runtime::Auto);
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let text = "policyDir: /from/file\nlogPath: stdout\ndefaultFilePosture: block\n";
+        let config = load(text, &["--policy-dir", "/from/line"]).unwrap();
+        assert_eq!(config.policy_dir, Path::new("/from/line"));
+        assert_eq!(config.log, LogPath::Stdout);
+        assert_eq!(config.file_posture, Posture::Block);
+        assert_eq!(config.host_file_posture, Posture::Audit);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = load("cluster: c\npolicyDirectory: /x\n", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("policyDirectory"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_posture_that_does_not_exist_is_refused_with_what_is_allowed() {
+        let error = load("defaultFilePosture: deny\n", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("deny") && error.contains("block"), "{error}");
+    }
+}

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one owner of what is in force.
+//!
+//! A thread that takes [`Command`]s and carries them out one after the other. For each workload it
+//! works out which policies select it, compiles them (once for all workloads with the same policies
+//! and links) and puts the result in force by one switch.
+//!
+//! INVARIANT: a workload whose new rules cannot be compiled or installed keeps its old ones.
+
+use crate::report::{Reporter, with_causes};
+use crate::resolve;
+use gorget_bpf::{Applied, Kernel, WorkloadIndex};
+use gorget_containers::{Change, Started};
+use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
+use gorget_model::{Host, Mode, PolicyRef, Posture, Workload};
+use gorget_observe::Tracker;
+use gorget_policy::Policy;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often the kernel's loss counters are read.
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the enforcer is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// These are all policies there are.
+    Policies(Vec<Arc<Policy>>),
+    /// A runtime reports something.
+    Containers(Change),
+    /// End, and detach the programs.
+    Stop,
+}
+
+/// What is known of a workload and in force for it.
+#[derive(Debug)]
+struct Bound {
+    workload: Arc<Workload>,
+    /// Where its root directory is seen from here.
+    root: PathBuf,
+    cgroup: Option<u64>,
+    pid: u32,
+    /// Names of the policies that select it, for telling of changes.
+    selected: Vec<String>,
+    ruleset: Option<u32>,
+}
+
+/// A compiled ruleset is looked up by what it was compiled from: which policies (by address; they
+/// live as long as the cache), which links, which posture.
+type CompiledKey = (Vec<usize>, BTreeMap<Vec<u8>, Vec<u8>>, Posture);
+
+/// The state of the enforcer.
+#[derive(Debug)]
+pub(crate) struct Enforcer {
+    kernel: Kernel,
+    tracker: Arc<Mutex<Tracker>>,
+    reporter: Reporter,
+    file_posture: Posture,
+    host_file_posture: Posture,
+    policies: Vec<Arc<Policy>>,
+    bound: BTreeMap<WorkloadIndex, Bound>,
+    by_id: HashMap<String, WorkloadIndex>,
+    compiled: HashMap<CompiledKey, Arc<Ruleset>>,
+    /// How many workloads have a ruleset, by its number.
+    users: HashMap<u32, usize>,
+}
+
+/// What the enforcer needs to know beforehand.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) host: Host,
+    pub(crate) tracker: Arc<Mutex<Tracker>>,
+    pub(crate) reporter: Reporter,
+    pub(crate) file_posture: Posture,
+    pub(crate) host_file_posture: Posture,
+}
+
+impl Enforcer {
+    pub(crate) fn new(kernel: Kernel, setup: Setup) -> Self {
+        let Setup {
+            host,
+            tracker,
+            reporter,
+            file_posture,
+            host_file_posture,
+        } = setup;
+        let workload = Arc::new(Workload::Host(host));
+        lock(&tracker).workload(WorkloadIndex::HOST.0, Arc::clone(&workload));
+        let enforcer = Self {
+            kernel,
+            tracker,
+            reporter,
+            file_posture,
+            host_file_posture,
+            policies: Vec::new(),
+            bound: BTreeMap::from([(
+                WorkloadIndex::HOST,
+                Bound {
+                    workload,
+                    root: PathBuf::from("/"),
+                    cgroup: None,
+                    pid: 1,
+                    selected: Vec::new(),
+                    ruleset: None,
+                },
+            )]),
+            by_id: HashMap::new(),
+            compiled: HashMap::new(),
+            users: HashMap::new(),
+        };
+        // Learns the host's root directory.
+        enforcer.enrol();
+        enforcer
+    }
+
+    /// Carries out commands until told to stop, or until nobody can tell any more.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            match commands.recv_timeout(LOSS_INTERVAL) {
+                Ok(Command::Policies(policies)) => self.set_policies(policies),
+                Ok(Command::Containers(change)) => self.containers(change),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.report_losses();
+        }
+        self.report_losses();
+    }
+
+    fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
+        self.compiled.clear();
+        self.policies = policies;
+        let all: Vec<_> = self.bound.keys().copied().collect();
+        for index in all {
+            self.apply(index);
+        }
+    }
+
+    fn containers(&mut self, change: Change) {
+        match change {
+            Change::Started(started) => self.started(started),
+            Change::Stopped { id } => self.stopped(&id),
+            Change::Synced { running } => {
+                let gone: Vec<_> = self
+                    .by_id
+                    .keys()
+                    .filter(|id| running.binary_search(id).is_err())
+                    .cloned()
+                    .collect();
+                for id in gone {
+                    self.stopped(&id);
+                }
+                let count = self.by_id.len();
+                self.reporter.info(format!("{count} containers are known"));
+            }
+            Change::Connected { runtime } => {
+                self.reporter.info(format!("connected to {runtime}"));
+            }
+            Change::Disconnected { reason } => self.reporter.warn(format!(
+                "the container runtime cannot be reached: {reason}; what is in force stays"
+            )),
+            Change::Problem(problem) => self.reporter.warn(format!(
+                "container runtime, {}: {}",
+                problem.kind.name(),
+                problem.reason
+            )),
+        }
+    }
+
+    fn started(&mut self, started: Started) {
+        let Started {
+            container,
+            pid,
+            cgroup,
+            already_running: _,
+        } = started;
+        let id = container.id.clone();
+        if let Some(index) = self.by_id.get(&id).copied() {
+            let known = self.bound.get(&index);
+            if known.is_some_and(|b| b.cgroup == Some(cgroup.id) && b.pid == pid) {
+                return;
+            }
+            self.stopped(&id);
+        }
+        let name = container.name.clone();
+        let index = match self.kernel.bind(cgroup.id) {
+            Ok(index) => index,
+            Err(error) => {
+                return self.reporter.error(format!(
+                    "container `{name}` is not protected: {}",
+                    with_causes(&error)
+                ));
+            }
+        };
+        let workload = Arc::new(Workload::Container(container));
+        lock(&self.tracker).workload(index.0, Arc::clone(&workload));
+        self.by_id.insert(id, index);
+        self.bound.insert(
+            index,
+            Bound {
+                workload,
+                root: PathBuf::from(format!("/proc/{pid}/root")),
+                cgroup: Some(cgroup.id),
+                pid,
+                selected: Vec::new(),
+                ruleset: None,
+            },
+        );
+        self.apply(index);
+        // Tasks that run in it already; after the rules are there, so that none is without.
+        self.enrol();
+    }
+
+    fn stopped(&mut self, id: &str) {
+        let Some(index) = self.by_id.remove(id) else {
+            return;
+        };
+        let Some(bound) = self.bound.remove(&index) else {
+            return;
+        };
+        if let Err(error) = self.kernel.unbind(index) {
+            let name = name(&bound.workload);
+            self.reporter
+                .error(format!("ending `{name}`: {}", with_causes(&error)));
+        }
+        self.count_user(bound.ruleset, None);
+    }
+
+    /// Works out what is to be in force for a workload, and puts it in force.
+    fn apply(&mut self, index: WorkloadIndex) {
+        let Some(bound) = self.bound.get(&index) else {
+            return;
+        };
+        let workload = Arc::clone(&bound.workload);
+        let selected: Vec<_> = self
+            .policies
+            .iter()
+            .filter(|policy| policy.selects(&workload))
+            .cloned()
+            .collect();
+        let rules = if selected.is_empty() {
+            None
+        } else {
+            match self.compile(index, selected.clone()) {
+                Ok(rules) => Some(rules),
+                Err(reason) => return self.not_in_force(&workload, &reason),
+            }
+        };
+        match self.kernel.apply(index, rules.as_deref(), Mode::Enforced) {
+            Ok(applied) => self.applied(index, applied, rules.as_deref(), &selected),
+            Err(error) => self.not_in_force(&workload, &with_causes(&error)),
+        }
+    }
+
+    fn not_in_force(&self, workload: &Workload, reason: &str) {
+        let name = name(workload);
+        self.reporter.error(format!(
+            "new rules for `{name}` are not in force, what was in force stays: {reason}"
+        ));
+    }
+
+    fn applied(
+        &mut self,
+        index: WorkloadIndex,
+        applied: Applied,
+        rules: Option<&Ruleset>,
+        selected: &[Arc<Policy>],
+    ) {
+        let number = match applied {
+            Applied::Ruleset(number) => Some(number.0),
+            Applied::Nothing => None,
+        };
+        if let (Some(number), Some(rules)) = (number, rules) {
+            lock(&self.tracker).ruleset(number, rules.rules().iter().map(policy_ref).collect());
+        }
+        let Some(bound) = self.bound.get_mut(&index) else {
+            return;
+        };
+        let before = std::mem::replace(&mut bound.ruleset, number);
+        let names: Vec<_> = selected.iter().map(|policy| policy.name.clone()).collect();
+        let changed = before != number || bound.selected != names;
+        bound.selected = names;
+        let list = bound.selected.join(", ");
+        let name = name(&bound.workload).to_owned();
+        self.count_user(before, number);
+        if changed && list.is_empty() {
+            self.reporter
+                .info(format!("no policy is in force for `{name}`"));
+        } else if changed {
+            self.reporter.info(format!("in force for `{name}`: {list}"));
+        }
+    }
+
+    fn compile(
+        &mut self,
+        index: WorkloadIndex,
+        policies: Vec<Arc<Policy>>,
+    ) -> Result<Arc<Ruleset>, String> {
+        let Some(bound) = self.bound.get(&index) else {
+            return Err("it ended".to_owned());
+        };
+        let aliases =
+            resolve::aliases(&bound.root, &literal_paths(&policies)).unwrap_or_else(|error| {
+                let (name, root) = (name(&bound.workload), bound.root.display());
+                self.reporter.warn(format!(
+                    "links in `{name}` are not followed, rules cover paths as written only: cannot \
+                     open `{root}`: {error}"
+                ));
+                Aliases::default()
+            });
+        let file_posture = match *bound.workload {
+            Workload::Host(_) => self.host_file_posture,
+            Workload::Container(_) => self.file_posture,
+        };
+        let addresses = policies.iter().map(|p| Arc::as_ptr(p).addr()).collect();
+        let key = (addresses, aliases.0, file_posture);
+        if let Some(there) = self.compiled.get(&key) {
+            return Ok(Arc::clone(there));
+        }
+        let set = PolicySet {
+            policies,
+            file_posture,
+            aliases: Aliases(key.1.clone()),
+        };
+        let rules = compile(&set).map_err(|error| with_causes(&error))?;
+        let rules = Arc::new(rules);
+        self.compiled.insert(key, Arc::clone(&rules));
+        Ok(rules)
+    }
+
+    /// A workload changed from one ruleset to another; the tracker forgets those nobody has.
+    fn count_user(&mut self, before: Option<u32>, after: Option<u32>) {
+        if let Some(number) = after {
+            *self.users.entry(number).or_default() += 1;
+        }
+        if let Some(number) = before
+            && let Some(users) = self.users.get_mut(&number)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.users.remove(&number);
+                lock(&self.tracker).ruleset_ended(number);
+            }
+        }
+    }
+
+    fn enrol(&self) {
+        if let Err(error) = self.kernel.enrol() {
+            self.reporter.error(format!(
+                "tasks that run already are not covered: {}",
+                with_causes(&error)
+            ));
+        }
+    }
+
+    fn report_losses(&mut self) {
+        match self.kernel.losses() {
+            Ok(losses) => {
+                for loss in losses {
+                    let (stage, count) = (loss.stage.name(), loss.count);
+                    self.reporter
+                        .warn(format!("{count} new losses, stage `{stage}`"));
+                }
+            }
+            Err(error) => self.reporter.error(with_causes(&error)),
+        }
+    }
+}
+
+fn policy_ref(rule: &gorget_engine::RuleInfo) -> PolicyRef {
+    PolicyRef {
+        name: rule.policy.clone(),
+        severity: rule.severity,
+        tags: rule.tags.clone(),
+        message: rule.message.clone(),
+    }
+}
+
+fn name(workload: &Workload) -> &str {
+    match workload {
+        Workload::Host(host) => &host.name,
+        Workload::Container(container) => &container.name,
+    }
+}
+
+/// The tracker's state is whole after every call, so a panic elsewhere does not spoil it.
+pub(crate) fn lock(tracker: &Mutex<Tracker>) -> std::sync::MutexGuard<'_, Tracker> {
+    tracker.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent: wires policies, containers, kernel and telemetry together.
+//!
+//! Who owns what:
+//!
+//! - one thread owns the kernel side ([`enforcer`]): it alone knows what is in force and changes it;
+//! - one thread reads the ring buffer and publishes alerts;
+//! - one single-threaded tokio runtime watches the policy directory, containerd and signals, and
+//!   serves the feed. Its tasks are spawned in [`tasks`] and nowhere else.
+//!
+//! Invariant: a change that cannot be made leaves in force what was in force, and is reported.
+//! Nothing a policy file, containerd or a client sends can end the agent.
+
+mod clock;
+mod config;
+mod enforcer;
+mod policies;
+mod report;
+mod resolve;
+mod run;
+mod sinks;
+mod tasks;
+
+pub use config::Args;
+pub use run::run;

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Start, life and end of the agent.
+
+use crate::config::{Args, Config, Runtime};
+use crate::enforcer::{Command, Enforcer, Setup, lock};
+use crate::policies::PolicyDir;
+use crate::report::{Reporter, with_causes};
+use crate::tasks::{Tasks, thread};
+use crate::{clock, sinks};
+use anyhow::{Context, bail};
+use gorget_bpf::{Kernel, Reader, Support, probe};
+use gorget_containers::{CONTAINERD_SOCKETS, Config as Watch};
+use gorget_model::{Host, Node};
+use gorget_observe::Tracker;
+use gorget_telemetry::Feeder;
+use notify::{RecursiveMode, Watcher};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{fs, io};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long the directory must be quiet before it is read: an editor's write is several events.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Runs the agent until a signal ends it.
+pub fn run(args: Args) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("GORGET_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_target(false)
+        .with_writer(io::stderr)
+        .init();
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> anyhow::Result<()> {
+    let host_name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let config = Config::load(args, &host_name)?;
+    check_machine(Path::new("/"))?;
+    if args.check {
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(live(config))
+}
+
+/// Says what this machine lacks, all at once.
+fn check_machine(root: &Path) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("gorgetd must run as root: it loads programs into the kernel");
+    }
+    let mut missing = 0;
+    for requirement in probe(root) {
+        match requirement.support {
+            Support::Met(found) => tracing::debug!("{}: {found}", requirement.name),
+            Support::Missing { reason, remedy } => {
+                missing += 1;
+                tracing::error!(
+                    "{} is missing: {reason}; to get it: {remedy}",
+                    requirement.name
+                );
+            }
+        }
+    }
+    if missing > 0 {
+        bail!("this machine cannot enforce policies: {missing} requirements are missing");
+    }
+    Ok(())
+}
+
+async fn live(config: Config) -> anyhow::Result<()> {
+    let mut stop = Stop::new()?;
+    let node = Arc::new(Node {
+        cluster: config.cluster.clone(),
+        host: config.host.clone(),
+        id: fs::read_to_string("/etc/machine-id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+    });
+    let feeder = Feeder::new();
+    let reporter = Reporter::new(Arc::clone(&node), feeder.clone());
+    let users = fs::read_to_string("/etc/passwd")
+        .map(|text| users(&text))
+        .unwrap_or_default();
+    let tracker = Arc::new(Mutex::new(Tracker::new(
+        node,
+        clock::boot_unix_micros(),
+        users,
+    )));
+
+    let listener = gorget_telemetry::bind(&config.socket).context("opening the feed's socket")?;
+    let mut policies = PolicyDir::new(config.policy_dir.clone());
+    let mut tasks = Tasks::default();
+    if let Some(sink) = sinks::open(&config.log) {
+        tasks.spawn("log", sinks::run(sink, feeder.clone(), reporter.clone()));
+    }
+
+    let (commands, received) = channel();
+    let (loaded, reader) = oneshot::channel();
+    let setup = Setup {
+        host: host(&config),
+        tracker: Arc::clone(&tracker),
+        reporter: reporter.clone(),
+        file_posture: config.file_posture,
+        host_file_posture: config.host_file_posture,
+    };
+    let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
+    let reader = reader.await.context("the enforcer ended")??;
+    let reading = Arc::new(AtomicBool::new(true));
+    let events = {
+        let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
+        thread("events", move || {
+            read_events(reader, &reading, &tracker, &feeder, &reporter)
+        })?
+    };
+
+    let (watcher, dir_changes) = watch_dir(policies.path(), &reporter);
+    rescan(&mut policies, &commands, &reporter);
+    tasks.spawn(
+        "policies",
+        follow_policies(policies, dir_changes, commands.clone(), reporter.clone()),
+    );
+    if let Some(socket) = containerd_socket(&config.containerd) {
+        let (changes, watch) = gorget_containers::watch(Watch {
+            socket,
+            ..Watch::default()
+        });
+        tasks.spawn("containerd", watch);
+        tasks.spawn("containers", follow_containers(changes, commands.clone()));
+    }
+    let feed = gorget_telemetry::serve(feeder, listener, std::future::pending());
+    let served = reporter.clone();
+    tasks.spawn("feed", async move {
+        if let Err(error) = feed.await {
+            served.error(format!("the feed ended: {}", with_causes(&error)));
+        }
+    });
+    reporter.info(format!(
+        "ready: policies from `{}`, alerts at `{}`",
+        config.policy_dir.display(),
+        config.socket.display()
+    ));
+
+    let ended = tokio::select! {
+        name = stop.received() => { reporter.info(format!("{name} received, stopping")); Ok(()) }
+        why = tasks.ended() => Err(anyhow::anyhow!("{why}")),
+    };
+    // Detach first, then drain what was decided before, then end the feed.
+    drop(watcher);
+    drop(commands.send(Command::Stop));
+    let enforcer_ended = tokio::task::spawn_blocking(move || enforcer.join()).await;
+    reading.store(false, Ordering::Release);
+    let events_ended = tokio::task::spawn_blocking(move || events.join()).await;
+    tasks.stop().await;
+    if let Err(error) = fs::remove_file(&config.socket) {
+        tracing::debug!("removing `{}`: {error}", config.socket.display());
+    }
+    if !matches!(enforcer_ended, Ok(Ok(()))) || !matches!(events_ended, Ok(Ok(()))) {
+        bail!("a thread of the agent failed");
+    }
+    ended
+}
+
+/// The body of the thread that owns the kernel side.
+fn enforce(
+    setup: Setup,
+    commands: &Receiver<Command>,
+    loaded: oneshot::Sender<anyhow::Result<Reader>>,
+) {
+    let reporter = setup.reporter.clone();
+    let kernel = Kernel::load().and_then(|kernel| Ok((kernel.reader()?, kernel)));
+    match kernel {
+        Ok((reader, kernel)) => {
+            let hooks: Vec<_> = kernel.hooks().collect();
+            reporter.info(format!(
+                "attached to {} hooks: {}",
+                hooks.len(),
+                hooks.join(", ")
+            ));
+            let enforcer = Enforcer::new(kernel, setup);
+            if loaded.send(Ok(reader)).is_ok() {
+                enforcer.run(commands);
+            }
+        }
+        Err(error) => drop(loaded.send(Err(error.into()))),
+    }
+}
+
+/// The body of the thread that reads the ring buffer.
+fn read_events(
+    reader: Reader,
+    reading: &AtomicBool,
+    tracker: &Mutex<Tracker>,
+    feeder: &Feeder,
+    reporter: &Reporter,
+) {
+    let done = reader.run(
+        || reading.load(Ordering::Acquire),
+        |record| match record {
+            Ok(event) => {
+                let event = lock(tracker).enrich(event);
+                feeder.publish(event);
+            }
+            Err(error) => reporter.error(format!("an event was lost: {}", with_causes(&error))),
+        },
+    );
+    if let Err(error) = done {
+        reporter.error(format!(
+            "alerts cannot be read any more: {}",
+            with_causes(&error)
+        ));
+    }
+}
+
+fn host(config: &Config) -> Host {
+    let mut labels = config.node_labels.clone();
+    for key in ["kubearmor.io/hostname", "kubernetes.io/hostname"] {
+        labels
+            .entry(key.to_owned())
+            .or_insert_with(|| config.host.clone());
+    }
+    Host {
+        name: config.host.clone(),
+        labels,
+    }
+}
+
+/// Uid to name, from the text of `/etc/passwd`. A static binary has no other way to ask.
+fn users(passwd: &str) -> HashMap<u32, String> {
+    passwd
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            let uid = fields.nth(1)?.parse().ok()?;
+            Some((uid, name.to_owned()))
+        })
+        .collect()
+}
+
+/// Without one that exists now, the first: it may come later, and is tried again and again.
+fn containerd_socket(runtime: &Runtime) -> Option<PathBuf> {
+    match runtime {
+        Runtime::None => None,
+        Runtime::Socket(path) => Some(path.clone()),
+        Runtime::Auto => CONTAINERD_SOCKETS
+            .iter()
+            .find(|path| Path::new(path).exists())
+            .or(CONTAINERD_SOCKETS.first())
+            .map(PathBuf::from),
+    }
+}
+
+/// Watches the policy directory. The watch lives as long as what is returned first.
+fn watch_dir(
+    dir: &Path,
+    reporter: &Reporter,
+) -> (Option<notify::RecommendedWatcher>, mpsc::Receiver<()>) {
+    let (changed, changes) = mpsc::channel(1);
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the directory raises access events: they are not changes. A full channel means
+        // that a look at the directory is due already.
+        if !matches!(&event, Ok(event) if event.kind.is_access()) {
+            if changed.try_send(()).is_err() {
+                tracing::trace!("a look at the policy directory is due already");
+            }
+        }
+    })
+    .and_then(|mut watcher| {
+        watcher.watch(dir, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    match watcher {
+        Ok(watcher) => (Some(watcher), changes),
+        Err(error) => {
+            reporter.error(format!(
+                "changes in `{}` will not be noticed: {error}; create it and restart",
+                dir.display()
+            ));
+            (None, changes)
+        }
+    }
+}
+
+async fn follow_policies(
+    mut policies: PolicyDir,
+    mut changes: mpsc::Receiver<()>,
+    commands: Sender<Command>,
+    reporter: Reporter,
+) {
+    while changes.recv().await.is_some() {
+        while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
+        rescan(&mut policies, &commands, &reporter);
+    }
+    // Nothing watches: what is in force stays.
+    std::future::pending::<()>().await;
+}
+
+fn rescan(policies: &mut PolicyDir, commands: &Sender<Command>, reporter: &Reporter) {
+    let scan = policies.scan();
+    scan.notes.into_iter().for_each(|note| reporter.info(note));
+    scan.warnings
+        .into_iter()
+        .for_each(|warning| reporter.warn(warning));
+    scan.problems
+        .into_iter()
+        .for_each(|problem| reporter.error(problem));
+    if scan.changed {
+        drop(commands.send(Command::Policies(policies.policies())));
+    }
+}
+
+async fn follow_containers(
+    mut changes: mpsc::Receiver<gorget_containers::Change>,
+    commands: Sender<Command>,
+) {
+    while let Some(change) = changes.recv().await {
+        if commands.send(Command::Containers(change)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The signals that end the agent.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn received(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_read_from_passwd_and_broken_lines_are_skipped() {
+        let users = users("root:x:0:0::/:/bin/sh\nbroken\nx:y:notanumber:\nann:x:1000:\n");
+        assert_eq!(users.len(), 2);
+        assert_eq!(users.get(&1000).map(String::as_str), Some("ann"));
+    }
+
+    #[test]
+    fn the_host_has_its_name_as_both_labels_unless_configured() {
+        let args = <Args as clap::Parser>::parse_from(["gorgetd"]);
+        let config = Config::load(&args, "machine").unwrap();
+        let host = host(&config);
+        assert_eq!(
+            host.labels.get("kubernetes.io/hostname"),
+            Some(&"machine".to_owned())
+        );
+        assert_eq!(
+            host.labels.get("kubearmor.io/hostname"),
+            Some(&"machine".to_owned())
+        );
+    }
+}
