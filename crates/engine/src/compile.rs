@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From policies to a [`Ruleset`].
+//!
+//! 1. Rules get their ids, in an order that does not depend on how the policies arrived.
+//! 2. The distinct `fromSource` lists become numbered conditions; one automaton over the image path
+//!    tells which conditions hold. Each set of conditions that can hold together is a source class.
+//! 3. For each category, one automaton tells which rules name a path. Each set of rules that can name
+//!    a path together gives one row of answers, worked out by `precedence` and `trees` for every
+//!    source class and variant. Sets with the same answers share a row.
+//! 4. The automata are minimised with rows as their values.
+//!
+//! Failure: the work is bounded. A set that exceeds a bound is refused as a whole.
+
+use crate::automaton::Automaton;
+use crate::forms::{Aliases, Form};
+use crate::minimise::minimise;
+use crate::nfa::{Nfa, Overflow, index};
+use crate::precedence::{Candidate, Circumstances, Facts, Judge};
+use crate::ruleset::{Compiled, RuleInfo, Ruleset, content_id};
+use crate::subsets::{BUDGET, Budget, Raw, determinise};
+use crate::table::{Cell, DecisionTable, Variant};
+use crate::trees::{Guard, Reach, guarded_directories, strictest};
+use gorget_model::{Category, Posture, RuleId, Verdict};
+use gorget_policy::{Action, Location, ObjectMatcher, Policy, Rule, Source, Token};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+/// Rows times source classes times variants of one category. A thousand rules about a hundred
+/// different sources need 800,000; four million cells are 16 MiB here and in the kernel.
+const MAX_CELLS: usize = 4 << 20;
+
+/// Different sets of rules often come to the same row; this many to one, on average, are worked out
+/// before that is taken for an attempt to keep the compiler busy.
+const SETS_PER_ROW: usize = 16;
+
+/// How many patterns an error names: enough to see the pair that multiply each other.
+const NAMED_PATTERNS: usize = 3;
+
+/// What [`compile`] works on: everything that decides for one workload.
+#[derive(Clone, Debug)]
+pub struct PolicySet {
+    /// Every policy that selects the workload, in any order.
+    pub policies: Vec<Arc<Policy>>,
+    /// The default posture for processes and files.
+    pub file_posture: Posture,
+    /// Symbolic links inside the workload.
+    pub aliases: Aliases,
+}
+
+/// Why a policy set cannot be compiled. Nothing of it is in force then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The names in its rules multiply each other.
+    #[error("{part} rules need more than {limit} {of}{}", culprits(expensive))]
+    TooComplex {
+        /// Which automaton.
+        part: Part,
+        /// What ran out.
+        of: &'static str,
+        /// How much there may be.
+        limit: usize,
+        /// The patterns that took most of it, the worst first.
+        expensive: Vec<(Location, String)>,
+    },
+    /// Too many different objects and sources.
+    #[error(
+        "{part} rules need more than {limit} decisions: \
+         {rows} different sets of objects for {sources} different sets of sources"
+    )]
+    TooManyDecisions {
+        /// Which table.
+        part: Part,
+        /// How many there may be.
+        limit: usize,
+        /// Objects that rules treat differently.
+        rows: usize,
+        /// Subjects that rules treat differently.
+        sources: usize,
+    },
+}
+
+/// A part of a ruleset, in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Objects of a category.
+    Objects(Category),
+    /// `fromSource` of all categories.
+    Sources,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Objects(category) => category.fmt(f),
+            Self::Sources => f.write_str("`fromSource`"),
+        }
+    }
+}
+
+fn culprits(expensive: &[(Location, String)]) -> String {
+    let named: Vec<_> = expensive
+        .iter()
+        .map(|(at, pattern)| format!("`{pattern}` at {at}"))
+        .collect();
+    if named.is_empty() {
+        String::new()
+    } else {
+        format!("; most go to {}", named.join(", "))
+    }
+}
+
+/// Compiles a policy set. The same policies in another order give an equal ruleset.
+///
+/// # Errors
+///
+/// When patterns or the number of rules exceed what the tables may take.
+pub fn compile(set: &PolicySet) -> Result<Ruleset, CompileError> {
+    compile_within(set, BUDGET, MAX_CELLS)
+}
+
+pub(crate) fn compile_within(
+    set: &PolicySet,
+    budget: Budget,
+    max_cells: usize,
+) -> Result<Ruleset, CompileError> {
+    let rules = in_order(&set.policies);
+    let sources = Sources::compile(&rules, &set.aliases, budget)?;
+    let facts: Vec<Facts> = rules
+        .iter()
+        .map(|Placed { rule, .. }| Facts {
+            action: rule.action,
+            modifiers: rule.modifiers,
+            condition: sources.condition(rule),
+        })
+        .collect();
+    let compiler = Compiler {
+        set,
+        rules: &rules,
+        facts: &facts,
+        sources: &sources,
+        budget,
+        max_cells,
+    };
+    let process = compiler.category(Category::Process)?;
+    let file = compiler.category(Category::File)?;
+    let rules: Vec<RuleInfo> = rules.iter().map(Placed::info).collect();
+    let source_classes = index(sources.held.len());
+    let content_id = content_id(
+        [&process, &file],
+        &sources.automaton,
+        source_classes,
+        &rules,
+    );
+    let sources = sources.automaton;
+    Ok(Ruleset {
+        process,
+        file,
+        sources,
+        source_classes,
+        rules,
+        content_id,
+    })
+}
+
+/// A rule with what its place in the order depends on.
+#[derive(PartialEq)]
+struct Placed<'a> {
+    qualified_name: String,
+    policy: &'a Policy,
+    rule: &'a Rule,
+}
+
+/// By kind, `namespace/name`, place, content. Ids follow this order, so it settles ties.
+fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
+    let mut rules: Vec<Placed<'_>> = policies
+        .iter()
+        .flat_map(|policy| {
+            policy.rules.iter().map(|rule| Placed {
+                qualified_name: policy.qualified_name(),
+                policy,
+                rule,
+            })
+        })
+        .collect();
+    rules.sort_by(|a, b| a.key().cmp(&b.key()));
+    rules.dedup_by(|a, b| a.key() == b.key());
+    rules
+}
+
+impl Placed<'_> {
+    fn key(&self) -> impl Ord {
+        let Self {
+            qualified_name,
+            policy,
+            rule,
+        } = self;
+        let Rule {
+            category,
+            object,
+            sources,
+            modifiers,
+            action,
+            severity,
+            tags,
+            message,
+            at,
+        } = rule;
+        (
+            (policy.kind, qualified_name, &policy.namespace, at),
+            (category, object, sources, modifiers, action),
+            (severity, tags, message),
+        )
+    }
+
+    fn info(&self) -> RuleInfo {
+        RuleInfo {
+            policy: self.policy.name.clone(),
+            namespace: self.policy.namespace.clone(),
+            kind: self.policy.kind,
+            severity: self.rule.severity,
+            tags: self.rule.tags.clone(),
+            message: self.rule.message.clone(),
+            action: self.rule.action,
+            at: self.rule.at.clone(),
+        }
+    }
+}
+
+/// The conditions that rules put on subjects, and the classes of subjects that they make.
+struct Sources {
+    automaton: Automaton,
+    /// By source class, which conditions hold. Sorted.
+    held: Vec<Vec<u32>>,
+    conditions: BTreeMap<BTreeSet<Source>, u32>,
+}
+
+impl Sources {
+    fn compile(
+        rules: &[Placed<'_>],
+        aliases: &Aliases,
+        budget: Budget,
+    ) -> Result<Self, CompileError> {
+        let lists: BTreeSet<BTreeSet<Source>> = rules
+            .iter()
+            .filter_map(|placed| condition_of(placed.rule))
+            .collect();
+        let conditions: BTreeMap<_, _> = lists.into_iter().zip(0..).collect();
+        let mut nfa = Nfa::new();
+        for (list, number) in &conditions {
+            for form in list
+                .iter()
+                .flat_map(|source| Form::all_of_source(source, aliases))
+            {
+                for tokens in &form.names {
+                    nfa.insert(tokens, *number);
+                }
+            }
+        }
+        let raw =
+            build(nfa, budget).map_err(|overflow| too_complex(Part::Sources, &overflow, &[]))?;
+        let mut held = raw.accept_sets.clone();
+        held.sort_unstable();
+        let numbers: HashMap<&Vec<u32>, u32> = held.iter().zip(0..).collect();
+        let labels: Vec<u32> = raw
+            .accept_sets
+            .iter()
+            .map(|set| numbers.get(set).copied().unwrap_or_default())
+            .collect();
+        let automaton = minimised(&raw, &labels);
+        Ok(Self {
+            automaton,
+            held,
+            conditions,
+        })
+    }
+
+    fn condition(&self, rule: &Rule) -> Option<u32> {
+        self.conditions.get(&condition_of(rule)?).copied()
+    }
+}
+
+fn condition_of(rule: &Rule) -> Option<BTreeSet<Source>> {
+    (!rule.sources.is_empty()).then(|| rule.sources.iter().cloned().collect())
+}
+
+fn build(nfa: Nfa, budget: Budget) -> Result<Raw, Overflow> {
+    determinise(&nfa.freeze(budget.members)?, budget)
+}
+
+/// `labels` by number of accept set.
+fn minimised(raw: &Raw, labels: &[u32]) -> Automaton {
+    let of_states: Vec<u32> = raw
+        .accepts
+        .iter()
+        .map(|set| labels.get(*set as usize).copied().unwrap_or_default())
+        .collect();
+    minimise(&raw.classes, &raw.next, &of_states)
+}
+
+/// What a path can be to the rules of a category.
+enum Named {
+    By(Candidate),
+    /// It is a directory that these guards keep in place.
+    Guarded(Vec<(usize, Reach)>),
+}
+
+/// A pattern and the trie nodes that it uses.
+type PatternNodes<'a> = (&'a Location, String, Vec<u32>);
+
+fn too_complex(part: Part, overflow: &Overflow, patterns: &[PatternNodes<'_>]) -> CompileError {
+    let mut costs: Vec<(u64, &Location, &String)> = patterns
+        .iter()
+        .map(|(at, text, nodes)| {
+            let cost = nodes
+                .iter()
+                .filter_map(|node| overflow.occurrences.get(node))
+                .sum();
+            (cost, *at, text)
+        })
+        .collect();
+    costs.sort_unstable_by_key(|(cost, at, text)| (Reverse(*cost), *at, *text));
+    costs.dedup();
+    let expensive = costs
+        .into_iter()
+        .take(NAMED_PATTERNS)
+        .map(|(_, at, text)| (at.clone(), text.clone()))
+        .collect();
+    CompileError::TooComplex {
+        part,
+        of: overflow.of,
+        limit: overflow.limit,
+        expensive,
+    }
+}
+
+struct Compiler<'a> {
+    set: &'a PolicySet,
+    rules: &'a [Placed<'a>],
+    facts: &'a [Facts],
+    sources: &'a Sources,
+    budget: Budget,
+    max_cells: usize,
+}
+
+/// Answers by source class, then by the variant's WRITE and OWNER bits.
+type Answers = Vec<[Verdict; 4]>;
+
+impl Compiler<'_> {
+    fn category(&self, category: Category) -> Result<Compiled, CompileError> {
+        let part = Part::Objects(category);
+        let mut nfa = Nfa::new();
+        let mut named = Vec::new();
+        let mut patterns = Vec::new();
+        for (id, form, rule) in self
+            .forms()
+            .filter(|(_, _, rule)| rule.category == category)
+        {
+            let value = index(named.len());
+            named.push(Named::By(Candidate {
+                rule: id,
+                rank: form.rank,
+            }));
+            for tokens in &form.names {
+                let nodes = nfa.insert(tokens, value);
+                if let ObjectMatcher::Pattern(glob) = &rule.object {
+                    patterns.push((&rule.at, glob.text.clone(), nodes));
+                }
+            }
+        }
+        let guards = match category {
+            Category::Process => Vec::new(),
+            Category::File => self.guards(),
+        };
+        for (directory, guarding) in guarded_directories(&guards) {
+            let value = index(named.len());
+            named.push(Named::Guarded(guarding));
+            let tokens: Vec<Token> = directory.into_iter().map(Token::Byte).collect();
+            nfa.insert(&tokens, value);
+        }
+
+        let raw =
+            build(nfa, self.budget).map_err(|overflow| too_complex(part, &overflow, &patterns))?;
+        let allows = |placed: &Placed<'_>| {
+            placed.rule.category == category && placed.rule.action == Action::Allow
+        };
+        let judge = Judge {
+            facts: self.facts,
+            allow_list: self.rules.iter().any(allows),
+            posture: self.set.file_posture,
+        };
+        let rows = Rows {
+            compiler: self,
+            category,
+            judge,
+            named: &named,
+            raw: &raw,
+        };
+        let (decisions, labels) = rows.decide(&guards)?;
+        Ok(Compiled {
+            objects: minimised(&raw, &labels),
+            decisions,
+        })
+    }
+
+    fn forms(&self) -> impl Iterator<Item = (RuleId, Form, &Rule)> {
+        (0..).zip(self.rules).flat_map(|(id, placed)| {
+            let forms = Form::all_of_object(&placed.rule.object, &self.set.aliases);
+            forms
+                .into_iter()
+                .map(move |form| (RuleId(id), form, placed.rule))
+        })
+    }
+
+    fn guards(&self) -> Vec<Guard> {
+        self.forms()
+            .filter_map(|(id, form, rule)| Guard::new(id, rule.category, rule.action, &form))
+            .collect()
+    }
+
+    /// `ask` for every source class; asked once for classes that no rule here tells apart.
+    fn by_source<T: Copy>(
+        &self,
+        named: &[Candidate],
+        ask: impl Fn(&dyn Fn(u32) -> bool) -> T,
+    ) -> Vec<T> {
+        let mut conditions: Vec<u32> = named
+            .iter()
+            .filter_map(|candidate| self.facts.get(candidate.rule.0 as usize)?.condition)
+            .collect();
+        conditions.sort_unstable();
+        conditions.dedup();
+        let mut known = HashMap::new();
+        let classes = self.sources.held.iter();
+        classes
+            .map(|held| {
+                let holds = |condition: u32| held.binary_search(&condition).is_ok();
+                let which: Vec<bool> = conditions.iter().map(|c| holds(*c)).collect();
+                *known.entry(which).or_insert_with(|| ask(&holds))
+            })
+            .collect()
+    }
+}
+
+/// Works out the table of one category.
+struct Rows<'a> {
+    compiler: &'a Compiler<'a>,
+    category: Category,
+    judge: Judge<'a>,
+    named: &'a [Named],
+    raw: &'a Raw,
+}
+
+impl Rows<'_> {
+    /// The table, and for each accept set its row.
+    fn decide(&self, guards: &[Guard]) -> Result<(DecisionTable, Vec<u32>), CompileError> {
+        let sources = self.compiler.sources.held.len();
+        self.check(guards.len())?;
+        self.check(self.raw.accept_sets.len() / SETS_PER_ROW)?;
+        let guard_answers: Vec<_> = guards.iter().map(|guard| self.guard(guard)).collect();
+
+        let mut rows: HashMap<Vec<Cell>, usize> = HashMap::new();
+        let mut row_of_set = Vec::with_capacity(self.raw.accept_sets.len());
+        for set in &self.raw.accept_sets {
+            let cells = self.row(set, &guard_answers);
+            let new = rows.len();
+            row_of_set.push(*rows.entry(cells).or_insert(new));
+            self.check(rows.len())?;
+        }
+
+        let mut rows: Vec<(Vec<Cell>, usize)> = rows.into_iter().collect();
+        rows.sort_unstable_by(|a, b| (a.1 != 0, &a.0).cmp(&(b.1 != 0, &b.0)));
+        let numbers: HashMap<usize, u32> = rows.iter().map(|row| row.1).zip(0..).collect();
+        let labels = row_of_set
+            .iter()
+            .filter_map(|row| numbers.get(row).copied())
+            .collect();
+        let cells = rows.into_iter().flat_map(|(cells, _)| cells).collect();
+        Ok((DecisionTable::new(index(sources), cells), labels))
+    }
+
+    fn check(&self, rows: usize) -> Result<(), CompileError> {
+        let (sources, limit) = (self.compiler.sources.held.len(), self.compiler.max_cells);
+        let cells = rows
+            .saturating_mul(sources)
+            .saturating_mul(Variant::COUNT as usize);
+        if cells <= limit {
+            return Ok(());
+        }
+        let part = Part::Objects(self.category);
+        Err(CompileError::TooManyDecisions {
+            part,
+            limit,
+            rows,
+            sources,
+        })
+    }
+
+    fn candidates(&self, set: &[u32]) -> Vec<Candidate> {
+        let named = set
+            .iter()
+            .filter_map(|value| self.named.get(*value as usize));
+        named
+            .filter_map(|named| match named {
+                Named::By(candidate) => Some(*candidate),
+                Named::Guarded(_) => None,
+            })
+            .collect()
+    }
+
+    fn answers(&self, named: &[Candidate]) -> Answers {
+        self.compiler.by_source(named, |holds| {
+            [
+                0,
+                Variant::WRITE,
+                Variant::OWNER,
+                Variant::WRITE | Variant::OWNER,
+            ]
+            .map(|bits| {
+                let write = match self.category {
+                    Category::Process => false,
+                    Category::File => bits & Variant::WRITE != 0,
+                };
+                let owner = bits & Variant::OWNER != 0;
+                self.judge
+                    .verdict(named, holds, Circumstances { write, owner })
+            })
+        })
+    }
+
+    /// By source class, what a guard says to somebody else and to the owner of its literal object.
+    fn guard(&self, guard: &Guard) -> Vec<[Option<Verdict>; 2]> {
+        let named = self.candidates(self.raw.accepted(&guard.literal));
+        let concerned: Vec<_> = named.iter().copied().chain([guard.candidate]).collect();
+        self.compiler.by_source(&concerned, |holds| {
+            [false, true].map(|owner| guard.verdict(&self.judge, &named, holds, owner))
+        })
+    }
+
+    fn row(&self, set: &[u32], guards: &[Vec<[Option<Verdict>; 2]>]) -> Vec<Cell> {
+        let guarding: Vec<&(usize, Reach)> = set
+            .iter()
+            .filter_map(|value| match self.named.get(*value as usize)? {
+                Named::Guarded(guarding) => Some(guarding),
+                Named::By(_) => None,
+            })
+            .flatten()
+            .collect();
+        let mut cells = Vec::with_capacity(self.compiler.sources.held.len() * 8);
+        for (source, ordinary) in self.answers(&self.candidates(set)).into_iter().enumerate() {
+            let [_, other_writes, _, owner_writes] = ordinary;
+            let tree = |own: Verdict, owner: bool| {
+                let said = guarding.iter().filter_map(|(guard, reach)| {
+                    let [to_others, to_owner] = guards.get(*guard)?.get(source)?;
+                    match reach {
+                        Reach::Itself if owner => *to_owner,
+                        Reach::Itself | Reach::Below => *to_others,
+                    }
+                });
+                strictest(own, said)
+            };
+            let (others, owners) = (tree(other_writes, false), tree(owner_writes, true));
+            cells.extend(
+                ordinary
+                    .into_iter()
+                    .chain([others, others, owners, owners])
+                    .map(Cell::new),
+            );
+        }
+        cells
+    }
+}
+
+#[cfg(test)]
+mod tests;

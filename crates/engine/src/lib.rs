@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a policy means.
+//!
+//! [`compile`] turns the policies of one workload into a [`Ruleset`]: everything they say, with
+//! nothing left to interpret. [`decide`] answers one access from it and is the reference that every
+//! backend is tested against: a backend that differs from it has a bug or a listed limit.
+//!
+//! A ruleset holds, for each category, an [`Automaton`] over the bytes of the object's path and a
+//! [`DecisionTable`]; and one automaton over the path of the subject's image. An answer is two
+//! passes and one indexed load, whatever the number of rules:
+//!
+//! ```text
+//! row     = objects(category).run(object path)      0 when no rule names the object
+//! source  = sources().run(subject's image path)     0 when no fromSource names the subject
+//! verdict = decisions(category).verdict(row, source, variant of the access)
+//! ```
+//!
+//! All rules about precedence are applied while compiling (`precedence`, `trees`). The result does
+//! not depend on the order of the policies, and equal policy sets give the same bytes
+//! ([`Ruleset::content_id`]). No I/O, no clock, no state; hostile patterns cost a bounded amount of
+//! work and end in a [`CompileError`].
+//!
+//! [`conformance`] reads the scenarios that every backend must agree on.
+#![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::wildcard_enum_match_arm)]
+
+mod automaton;
+mod compile;
+pub mod conformance;
+mod forms;
+mod minimise;
+mod nfa;
+mod precedence;
+mod ruleset;
+mod subsets;
+mod table;
+mod trees;
+
+pub use automaton::Automaton;
+pub use compile::{CompileError, Part, PolicySet, compile};
+pub use forms::{Aliases, literal_paths};
+pub use ruleset::{ContentId, RuleInfo, Ruleset, decide};
+pub use table::{DecisionTable, Variant};

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The meaning of policies, through the public API.
+//!
+//! `random` compares `decide` with `naive`, a matcher that walks the rules one by one; the other
+//! modules say one sentence of the semantics each test.
+#![cfg(test)]
+
+mod aliases;
+mod build;
+mod modifiers;
+mod naive;
+mod order;
+mod precedence;
+mod random;
+mod shape;
+mod trees;
