@@ -8,7 +8,7 @@ use crate::report::{Reporter, with_causes};
 use crate::tasks::{Tasks, thread};
 use crate::{clock, sinks};
 use anyhow::{Context, bail};
-use gorget_bpf::{Kernel, Reader, Support, probe};
+use gorget_bpf::{Kernel, Reader, Support, probe, self_test};
 use gorget_containers::{CONTAINERD_SOCKETS, Config as Watch};
 use gorget_model::{Host, Node};
 use gorget_observe::Tracker;
@@ -54,6 +54,8 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .into_owned();
     let config = Config::load(args, &host_name)?;
     check_machine(Path::new("/"))?;
+    let questions = self_test().context("testing the kernel's decisions")?;
+    tracing::info!("this kernel decides {questions} test questions as it should");
     if args.check {
         return Ok(());
     }
@@ -281,11 +283,10 @@ fn watch_dir(
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading the directory raises access events: they are not changes. A full channel means
         // that a look at the directory is due already.
-        if !matches!(&event, Ok(event) if event.kind.is_access()) {
-            if changed.try_send(()).is_err() {
+        if !matches!(&event, Ok(event) if event.kind.is_access())
+            && changed.try_send(()).is_err() {
                 tracing::trace!("a look at the policy directory is due already");
             }
-        }
     })
     .and_then(|mut watcher| {
         watcher.watch(dir, RecursiveMode::NonRecursive)?;

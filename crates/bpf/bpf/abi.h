@@ -137,6 +137,8 @@ enum abi_active {
 	/* The ruleset has something to say about processes, files. */
 	ABI_ACTIVE_PROCESS = 1,
 	ABI_ACTIVE_FILE = 2,
+	/* It has something to say about moving and removing directories. */
+	ABI_ACTIVE_TREE = 8,
 	/* Nothing is denied, what would have been is reported. */
 	ABI_ACTIVE_AUDITED = 4,
 };

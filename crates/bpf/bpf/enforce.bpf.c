@@ -285,7 +285,8 @@ static __noinline int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
 	else if (bound_cgroups)
 		q.workload = current_cgroup_workload();
 	q.active = active_of(q.workload);
-	if (!has_flag(q.active, ABI_ACTIVE_FILE))
+	if (!has_flag(q.active,
+		      access & ACCESS_TREE ? ABI_ACTIVE_FILE | ABI_ACTIVE_TREE : ABI_ACTIVE_FILE))
 		return 0;
 	q.vfsmount = vfsmount;
 	q.dentry = dentry;

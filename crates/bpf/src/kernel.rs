@@ -393,7 +393,8 @@ impl Kernel {
 /// The flags of a workload's entry, and whether the ruleset says anything at all.
 fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
     let process = rules.covers(Category::Process);
-    let file = rules.covers(Category::File);
+    let trees = rules.covers(Category::File);
+    let file = trees && !rules.covers_only_trees(Category::File);
     let mut flags = 0;
     if process {
         flags |= abi::active::ABI_ACTIVE_PROCESS.0;
@@ -401,8 +402,11 @@ fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
     if file {
         flags |= abi::active::ABI_ACTIVE_FILE.0;
     }
+    if trees {
+        flags |= abi::active::ABI_ACTIVE_TREE.0;
+    }
     if mode == Mode::Audited {
         flags |= abi::active::ABI_ACTIVE_AUDITED.0;
     }
-    (flags, process || file)
+    (flags, process || trees)
 }

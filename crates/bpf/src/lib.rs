@@ -17,6 +17,7 @@ mod kernel;
 mod lower;
 mod probe;
 mod ring;
+mod self_test;
 mod tables;
 
 pub use decode::DecodeError;
@@ -25,4 +26,5 @@ pub use kernel::{Applied, ApplyError, Kernel, LoadError, WorkloadIndex};
 pub use lower::{LowerError, Table, lower};
 pub use probe::{Requirement, Support, probe};
 pub use ring::Reader;
+pub use self_test::{SelfTestError, self_test};
 pub use tables::RulesetNumber;

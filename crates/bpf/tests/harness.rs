@@ -3,9 +3,10 @@
 //! `conformance/`. Runs the C functions through `BPF_PROG_TEST_RUN`: needs root, attaches to nothing.
 #![cfg(test)]
 
-use gorget_bpf::{Harness, lower};
+use gorget_bpf::{Harness, lower, self_test};
+use gorget_engine::conformance::{Implementation, ImplementationError, Observed, Scenario, run};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, decide};
-use gorget_model::{Access, Category, Modes, Object, Posture, Subject};
+use gorget_model::{Access, Category, Cause, Modes, Object, Posture, Subject};
 use gorget_policy::{
     Action, Glob, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source, Token,
 };
@@ -16,7 +17,7 @@ const PAIRS: usize = 100_000;
 /// Accesses asked of each ruleset.
 const ACCESSES: usize = 250;
 
-/// SplitMix64: the seed alone repeats a run.
+/// `SplitMix64`: the seed alone repeats a run.
 struct Random(u64);
 
 impl Random {
@@ -56,7 +57,9 @@ const NAMES: [&str; 8] = [
 fn path(random: &mut Random) -> String {
     let most = if random.chance(20) { 40 } else { 5 };
     let depth = 1 + random.below(most);
-    (0..depth).map(|_| format!("/{}", random.pick(&NAMES))).collect()
+    (0..depth)
+        .map(|_| format!("/{}", random.pick(&NAMES)))
+        .collect()
 }
 
 fn tokens(random: &mut Random, depth: usize) -> Vec<Token> {
@@ -83,7 +86,11 @@ fn rule(random: &mut Random, line: u32) -> Rule {
         0 | 1 => ObjectMatcher::Path(path(random)),
         2 => ObjectMatcher::ExecName(random.pick(&NAMES).to_owned()),
         3 => ObjectMatcher::Directory {
-            dir: if random.chance(5) { "/".to_owned() } else { path(random) + "/" },
+            dir: if random.chance(5) {
+                "/".to_owned()
+            } else {
+                path(random) + "/"
+            },
             recursive: random.chance(2),
         },
         4 => ObjectMatcher::Directory {
@@ -189,7 +196,10 @@ fn random_accesses_are_decided_as_the_reference_decides() {
         assert_eq!(verdicts.len(), accesses.len());
         for (access, kernel) in accesses.iter().zip(verdicts) {
             let reference = decide(&rules, access);
-            assert_eq!(kernel, reference, "seed {seed}, pair {compared}: {access:?}");
+            assert_eq!(
+                kernel, reference,
+                "seed {seed}, pair {compared}: {access:?}"
+            );
             *outcomes.entry(format!("{:?}", kernel.outcome)).or_insert(0) += 1;
             compared += 1;
         }
@@ -199,6 +209,11 @@ fn random_accesses_are_decided_as_the_reference_decides() {
         outcomes.values().all(|n| *n > PAIRS / 100) && outcomes.len() == 3,
         "the random accesses do not meet the rules: {outcomes:?}"
     );
+}
+
+#[test]
+fn this_kernel_passes_the_self_test() {
+    assert!(self_test().unwrap() > 1000);
 }
 
 #[test]
@@ -240,4 +255,61 @@ fn a_ruleset_of_every_size_class_decides_like_the_reference() {
             assert_eq!(kernel, decide(&ruleset, access), "{access:?}");
         }
     }
+}
+
+/// The kernel's decision code as one more implementation of the scenarios.
+struct InKernel {
+    harness: Harness,
+    rules: Option<Ruleset>,
+}
+
+impl Implementation for InKernel {
+    fn name(&self) -> &str {
+        "harness"
+    }
+
+    fn prepare(&mut self, scenario: &Scenario) -> Result<(), ImplementationError> {
+        self.rules = Some(compile(&scenario.set)?);
+        Ok(())
+    }
+
+    fn decide(&mut self, access: &Access) -> Result<Observed, ImplementationError> {
+        let rules = self.rules.as_ref().ok_or("not prepared")?;
+        let verdicts = self.harness.decide(rules, std::slice::from_ref(access))?;
+        let verdict = verdicts.first().ok_or("no answer")?;
+        let policy = match verdict.cause {
+            Cause::NoRule => None,
+            Cause::DefaultPosture => Some("DefaultPosture".to_owned()),
+            Cause::Rule(id) => rules
+                .rules()
+                .get(usize::try_from(id.0)?)
+                .map(|rule| rule.policy.clone()),
+        };
+        Ok(Observed {
+            outcome: verdict.outcome,
+            policy,
+        })
+    }
+}
+
+#[test]
+fn every_scenario_is_decided_in_the_kernel_as_it_says() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance");
+    let mut kernel = InKernel {
+        harness: Harness::load().unwrap(),
+        rules: None,
+    };
+    let (mut scenarios, mut cases, mut failures) = (0, 0, Vec::new());
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let scenario = Scenario::parse(&path.display().to_string(), &text).unwrap();
+        let report = run(&scenario, &mut kernel);
+        scenarios += 1;
+        cases += report.passed;
+        failures.extend(report.failures);
+    }
+    println!("{cases} cases of {scenarios} scenarios");
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(scenarios >= 40 && cases >= 200, "{scenarios} {cases}");
 }
