@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How often the kernel's loss counters are read.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Policies(Vec<Arc<Policy>>),
     /// A runtime reports something.
     Containers(Change),
+    /// Say when everything before is done.
+    Done(oneshot::Sender<()>),
     /// End, and detach the programs.
     Stop,
 }
@@ -122,6 +125,8 @@ impl Enforcer {
             match commands.recv_timeout(LOSS_INTERVAL) {
                 Ok(Command::Policies(policies)) => self.set_policies(policies),
                 Ok(Command::Containers(change)) => self.containers(change),
+                // Whoever asked may have stopped waiting.
+                Ok(Command::Done(told)) => drop(told.send(())),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }

@@ -139,6 +139,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
 
     let (watcher, dir_changes) = watch_dir(policies.path(), &reporter);
     rescan(&mut policies, &commands, &reporter);
+    in_force(&commands).await?;
     tasks.spawn(
         "policies",
         follow_policies(policies, dir_changes, commands.clone(), reporter.clone()),
@@ -182,6 +183,15 @@ async fn live(config: Config) -> anyhow::Result<()> {
         bail!("a thread of the agent failed");
     }
     ended
+}
+
+/// Waits until the enforcer has carried out what it was told.
+async fn in_force(commands: &Sender<Command>) -> anyhow::Result<()> {
+    let (told, done) = oneshot::channel();
+    commands
+        .send(Command::Done(told))
+        .context("the enforcer ended")?;
+    done.await.context("the enforcer ended")
 }
 
 /// The body of the thread that owns the kernel side.
@@ -283,10 +293,9 @@ fn watch_dir(
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading the directory raises access events: they are not changes. A full channel means
         // that a look at the directory is due already.
-        if !matches!(&event, Ok(event) if event.kind.is_access())
-            && changed.try_send(()).is_err() {
-                tracing::trace!("a look at the policy directory is due already");
-            }
+        if !matches!(&event, Ok(event) if event.kind.is_access()) && changed.try_send(()).is_err() {
+            tracing::trace!("a look at the policy directory is due already");
+        }
     })
     .and_then(|mut watcher| {
         watcher.watch(dir, RecursiveMode::NonRecursive)?;

@@ -15,7 +15,8 @@ enum abi_limit {
 	ABI_VERSION = 1,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
-	/* Longest actor, parent and working directory paths in an event; they are shown, not decided on. */
+	/* Longest actor, parent and working directory paths in an event; they are shown, not
+	   decided on. */
 	ABI_SHOWN_MAX = 1024,
 	/* Bytes of the actor's own arguments in an event. */
 	ABI_ARGS_MAX = 512,
@@ -29,7 +30,8 @@ enum abi_limit {
 	ABI_CGROUPS = 16384,
 	/* Rulesets of one size class that are in force at the same time. */
 	ABI_SLOTS = 4096,
-	/* Room behind a table's bytes, so that masking where a short array starts bounds all of it. */
+	/* Room behind a table's bytes, so that masking where a short array starts bounds all of it.
+	 */
 	ABI_TABLE_SLACK = 1024,
 	/* Depth of the cgroup tree that is searched for a bound cgroup. */
 	ABI_CGROUP_DEPTH = 32,
@@ -68,10 +70,10 @@ enum abi_automaton {
 };
 
 /*
- * A state is the byte offset of its row. A row is one u32 for each byte class: the next state. Class
- * 0 is special: it holds what the state accepts, which is the offset of a decision row, or the source
- * class for the source automaton. Class 1 is the NUL byte, which leads back to the same state, so
- * that a path may be read in whole chunks.
+ * A state is the byte offset of its row. A row is one u32 for each byte class: the next state.
+ * Class 0 is special: it holds what the state accepts, which is the offset of a decision row, or
+ * the source class for the source automaton. Class 1 is the NUL byte, which leads back to the same
+ * state, so that a path may be read in whole chunks.
  */
 struct rs_automaton {
 	/* State before the first byte. */
@@ -210,6 +212,15 @@ struct ev_decision {
 	__u32 pad;
 };
 
+/*
+ * Room for a path, which ends where `bytes` ends. `zeros` stays zero, so that whole chunks can be
+ * read past the end; it is as long as a name may seem to the verifier.
+ */
+struct path_buffer {
+	__u8 bytes[ABI_PATH_MAX];
+	__u8 zeros[512];
+};
+
 /* One case for the test harness: the same decision code without hooks. */
 struct harness_case {
 	/* In: index into the workload table. */
@@ -224,11 +235,9 @@ struct harness_case {
 	/* Out: the verdict, and 0 or a negative error. */
 	__u32 verdict;
 	__s32 error;
-	/* In: each path ends at the end of its buffer. */
-	__u8 subject[ABI_PATH_MAX];
-	__u8 subject_end[64];
-	__u8 object[ABI_PATH_MAX];
-	__u8 object_end[64];
+	/* In. */
+	struct path_buffer subject;
+	struct path_buffer object;
 };
 
 #endif

@@ -103,7 +103,7 @@ inline_always u32 variant_bits(struct request *q)
  * Which sources of the ruleset the task's image is one of. Worked out once for each image and
  * ruleset, from the image that the kernel started and not from what the task says it is.
  */
-static __noinline int update_source(struct task_ctx *t, struct scratch *s, struct request *q)
+verified_once int update_source(struct task_ctx *t, struct scratch *s, struct request *q)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct lookup l = {.automaton = ABI_AUTOMATON_SOURCE};
@@ -134,7 +134,7 @@ static __noinline int update_source(struct task_ctx *t, struct scratch *s, struc
 			}
 		}
 	}
-	if (lookup(q->active, s->path, &l))
+	if (lookup(q->active, &s->path, &l))
 		return 1;
 	t->source = l.answer;
 	t->source_ruleset = (u32)q->active;
@@ -142,8 +142,7 @@ static __noinline int update_source(struct task_ctx *t, struct scratch *s, struc
 }
 
 /* Asks the ruleset in force; again when it was switched between two steps. */
-static __noinline int ask(struct task_ctx *t, struct scratch *s, struct request *q,
-			  struct lookup *l)
+verified_once int ask(struct task_ctx *t, struct scratch *s, struct request *q, struct lookup *l)
 {
 	struct walk *w;
 
@@ -162,8 +161,7 @@ static __noinline int ask(struct task_ctx *t, struct scratch *s, struct request 
 	l->source = q->source;
 	l->variant = q->variant;
 	l->flags = q->access == (ACCESS_READ | ACCESS_WRITE) ? LOOKUP_READ_TOO : 0;
-	l->automaton =
-		q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
+	l->automaton = q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
 	l->off = w->off;
 	if (w->status == WALK_NAMELESS) {
 		l->flags |= LOOKUP_NOTHING;
@@ -180,11 +178,11 @@ static __noinline int ask(struct task_ctx *t, struct scratch *s, struct request 
 			l->flags |= LOOKUP_NOTHING;
 		}
 	}
-	return lookup(q->active, s->path, l);
+	return lookup(q->active, &s->path, l);
 }
 
 /* No memory to build a path in: what the ruleset says of an object that nothing is known of. */
-static __noinline u32 ask_blind(struct request *q)
+verified_once u32 ask_blind(struct request *q)
 {
 	struct lookup l = {.flags = LOOKUP_NOTHING};
 
@@ -192,8 +190,7 @@ static __noinline u32 ask_blind(struct request *q)
 		return 0;
 	count_loss(ABI_LOSS_NO_MEMORY);
 	l.variant = q->variant;
-	l.automaton =
-		q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
+	l.automaton = q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
 	if (lookup(q->active, NULL, &l))
 		return 0;
 	return l.answer;
@@ -207,7 +204,7 @@ inline_always int carry_out(u64 active, u32 verdict)
 }
 
 /* 1: deny. */
-static __noinline int decide(struct task_ctx *t, struct request *q)
+verified_once int decide(struct task_ctx *t, struct request *q)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct remembered *now = NULL, *slot = NULL;
@@ -223,8 +220,7 @@ static __noinline int decide(struct task_ctx *t, struct request *q)
 		now = &t->candidate;
 		describe(now, q, sequence(&rename_lock), sequence(&mount_lock));
 		slot = remembered_at(t, now);
-		if (same_object(slot, now) &&
-		    (slot->variants & variant_bits(q)) == variant_bits(q))
+		if (same_object(slot, now) && (slot->variants & variant_bits(q)) == variant_bits(q))
 			return 0;
 	}
 	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -245,11 +241,11 @@ static __noinline int decide(struct task_ctx *t, struct request *q)
 	}
 	if ((l.answer & ABI_OUTCOME_MASK) != ABI_OUTCOME_PASS) {
 		struct decision d = {
-			.workload = q->workload,
-			.ruleset = (u32)q->active,
-			.verdict = l.answer,
-			.operation = q->operation,
-			.flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0,
+		    .workload = q->workload,
+		    .ruleset = (u32)q->active,
+		    .verdict = l.answer,
+		    .operation = q->operation,
+		    .flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0,
 		};
 
 		read_at(&d.object_name, q->dentry, struct dentry, d_name.name);
@@ -268,8 +264,8 @@ static __noinline int decide(struct task_ctx *t, struct request *q)
 	return 0;
 }
 
-/* Every file hook. -EACCES or 0. */
-static __noinline int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
+/* Every file hook. 1: deny. */
+verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct request q = {};
@@ -298,10 +294,35 @@ static __noinline int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
 		q.variant |= ABI_VARIANT_WRITE;
 	if (access & ACCESS_TREE)
 		q.variant |= ABI_VARIANT_TREE;
-	return decide(t, &q) ? -EACCES : 0;
+	return decide(t, &q);
 }
 
-inline_always u32 dentry_mode(u64 dentry)
+inline_always int deny_if(int denied)
+{
+	return denied ? -EACCES : 0;
+}
+
+/* For hooks that get a directory and a name in it. */
+inline_always int check_entry(const struct path *dir, struct dentry *dentry, u32 operation,
+			      u32 access)
+{
+	u64 vfsmount = 0;
+
+	read_at(&vfsmount, dir, struct path, mnt);
+	return deny_if(check(vfsmount, address(dentry), operation, access));
+}
+
+/* For hooks that get what is acted upon. */
+inline_always int check_path(const struct path *path, u32 operation, u32 access)
+{
+	u64 vfsmount = 0, dentry = 0;
+
+	read_at(&vfsmount, path, struct path, mnt);
+	read_at(&dentry, path, struct path, dentry);
+	return deny_if(check(vfsmount, dentry, operation, access));
+}
+
+inline_always u32 dentry_mode(struct dentry *dentry)
 {
 	u64 inode = 0;
 	u16 mode = 0;
@@ -346,7 +367,7 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 		return 0;
 	q.operation = ABI_OP_EXEC;
 	q.variant = is_owner(q.inode);
-	return decide(t, &q) ? -EACCES : 0;
+	return deny_if(decide(t, &q));
 }
 
 /* Seen from an execve that enters workload `index`, the root of the mount tree is its root. */
@@ -482,7 +503,7 @@ int BPF_PROG(file_open, struct file *file, int ret)
 		access |= ACCESS_READ;
 	if (mode & FMODE_WRITE)
 		access |= ACCESS_WRITE;
-	return check((u64)file->f_path.mnt, (u64)file->f_path.dentry, ABI_OP_OPEN, access);
+	return check_path(&file->f_path, ABI_OP_OPEN, access);
 }
 
 /* What is open already is judged again when the rules or the image have changed. */
@@ -501,39 +522,38 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 		access |= ACCESS_WRITE;
 	if (!access)
 		return 0;
-	return check((u64)file->f_path.mnt, (u64)file->f_path.dentry, ABI_OP_PERMISSION, access);
+	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
 }
 
 SEC("lsm/path_mknod")
 int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, u32 mode, u32 dev, int ret)
 {
-	return ret ? ret : check((u64)dir->mnt, (u64)dentry, ABI_OP_CREATE, ACCESS_WRITE);
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
 }
 
 SEC("lsm/path_mkdir")
 int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *dentry, u32 mode, int ret)
 {
-	return ret ? ret : check((u64)dir->mnt, (u64)dentry, ABI_OP_MKDIR, ACCESS_WRITE);
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
 }
 
 SEC("lsm/path_unlink")
 int BPF_PROG(path_unlink, const struct path *dir, struct dentry *dentry, int ret)
 {
-	return ret ? ret : check((u64)dir->mnt, (u64)dentry, ABI_OP_UNLINK, ACCESS_WRITE);
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
 }
 
 SEC("lsm/path_rmdir")
 int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *dentry, int ret)
 {
-	return ret ? ret
-		   : check((u64)dir->mnt, (u64)dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
 }
 
 SEC("lsm/path_symlink")
 int BPF_PROG(path_symlink, const struct path *dir, struct dentry *dentry, const char *target,
 	     int ret)
 {
-	return ret ? ret : check((u64)dir->mnt, (u64)dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
 }
 
 /* Both names are on one mount: the kernel refuses a link across two. */
@@ -542,13 +562,13 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 {
 	if (ret)
 		return ret;
-	ret = check((u64)dir->mnt, (u64)old, ABI_OP_LINK, ACCESS_WRITE);
+	ret = check_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
 	if (ret)
 		return ret;
-	return check((u64)dir->mnt, (u64)dentry, ABI_OP_LINK, ACCESS_WRITE);
+	return check_entry(dir, dentry, ABI_OP_LINK, ACCESS_WRITE);
 }
 
-inline_always u32 rename_access(u64 dentry)
+inline_always u32 rename_access(struct dentry *dentry)
 {
 	return dentry_mode(dentry) == S_IFDIR ? ACCESS_WRITE | ACCESS_TREE : ACCESS_WRITE;
 }
@@ -560,28 +580,28 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 {
 	int ret;
 
-	ret = check((u64)old_dir->mnt, (u64)old, ABI_OP_RENAME, rename_access((u64)old));
+	ret = check_entry(old_dir, old, ABI_OP_RENAME, rename_access(old));
 	if (ret)
 		return ret;
-	return check((u64)new_dir->mnt, (u64)new, ABI_OP_RENAME, rename_access((u64)new));
+	return check_entry(new_dir, new, ABI_OP_RENAME, rename_access(new));
 }
 
 SEC("lsm/path_chmod")
 int BPF_PROG(path_chmod, const struct path *path, u32 mode, int ret)
 {
-	return ret ? ret : check((u64)path->mnt, (u64)path->dentry, ABI_OP_CHMOD, ACCESS_WRITE);
+	return ret ? ret : check_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
 }
 
 SEC("lsm/path_chown")
 int BPF_PROG(path_chown, const struct path *path)
 {
-	return check((u64)path->mnt, (u64)path->dentry, ABI_OP_CHOWN, ACCESS_WRITE);
+	return check_path(path, ABI_OP_CHOWN, ACCESS_WRITE);
 }
 
 SEC("lsm/path_truncate")
 int BPF_PROG(path_truncate, const struct path *path, int ret)
 {
-	return ret ? ret : check((u64)path->mnt, (u64)path->dentry, ABI_OP_TRUNCATE, ACCESS_WRITE);
+	return ret ? ret : check_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
 /* Types that no map mentions, so that the Rust side gets them too. */

@@ -50,11 +50,11 @@ inline_always u32 add_walk(struct event_buffer *b, u32 at, struct scratch *s, u3
 		len = most;
 	keep(off);
 	off &= ABI_PATH_MAX - 1;
-	return add_bytes(b, at, s->path + off, len);
+	return add_bytes(b, at, s->path.bytes + off, len);
 }
 
-static __noinline u32 add_path(struct event_buffer *b, u32 at, struct scratch *s, u64 vfsmount,
-			       u64 dentry)
+verified_once u32 add_path(struct event_buffer *b, u32 at, struct scratch *s, u64 vfsmount,
+			   u64 dentry)
 {
 	if (!b || !s || !vfsmount || !dentry)
 		return 0;
@@ -62,8 +62,8 @@ static __noinline u32 add_path(struct event_buffer *b, u32 at, struct scratch *s
 	return add_walk(b, at, s, ABI_SHOWN_MAX);
 }
 
-static __noinline u32 add_exe(struct event_buffer *b, u32 at, struct scratch *s,
-			      struct task_struct *task)
+inline_always u32 add_exe(struct event_buffer *b, u32 at, struct scratch *s,
+			  struct task_struct *task)
 {
 	struct file *exe = BPF_CORE_READ(task, mm, exe_file);
 
@@ -82,8 +82,8 @@ inline_always u32 pid_at_level(struct task_struct *task, u32 level)
 		return 0;
 	bpf_probe_read_kernel(&nr, sizeof(nr),
 			      (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-				      level * bpf_core_type_size(struct upid) +
-				      bpf_core_field_offset(struct upid, nr));
+				  level * bpf_core_type_size(struct upid) +
+				  bpf_core_field_offset(struct upid, nr));
 	return nr;
 }
 
@@ -112,9 +112,9 @@ inline_always u32 add_tty(struct event_buffer *b, u32 at, struct task_struct *ta
 		return 0;
 	keep(at);
 	at &= ABI_EVENT_DATA - 1;
-	len = bpf_probe_read_kernel_str(b->data + at, ABI_TTY_MAX,
-					(void *)tty +
-						bpf_core_field_offset(struct tty_struct, name));
+	len =
+	    bpf_probe_read_kernel_str(b->data + at, ABI_TTY_MAX,
+				      (void *)tty + bpf_core_field_offset(struct tty_struct, name));
 	return len > 1 ? len - 1 : 0;
 }
 
@@ -131,7 +131,7 @@ struct decision {
 };
 
 /* The object is in `s`; the other strings use `s` after it was copied. */
-static __noinline int emit(struct scratch *s, struct decision *d)
+verified_once int emit(struct scratch *s, struct decision *d)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct event_buffer *b;

@@ -33,7 +33,7 @@ static __noinline int decide_case(struct harness_case *c)
 	l.automaton = ABI_AUTOMATON_SOURCE;
 	l.off = ABI_PATH_MAX - c->subject_len;
 	l.flags = c->subject_len ? 0 : LOOKUP_NOTHING;
-	if (lookup(w->active, c->subject, &l))
+	if (lookup(w->active, &c->subject, &l))
 		return -2;
 	l.source = l.answer;
 	l.automaton = c->category;
@@ -42,7 +42,7 @@ static __noinline int decide_case(struct harness_case *c)
 	if (c->read_and_write)
 		l.flags |= LOOKUP_READ_TOO;
 	l.variant = c->variant;
-	if (lookup(w->active, c->object, &l))
+	if (lookup(w->active, &c->object, &l))
 		return -3;
 	c->verdict = l.answer;
 	return 0;

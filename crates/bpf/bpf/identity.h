@@ -31,7 +31,7 @@ static long search_cgroup(u64 level, void *ctx)
 }
 
 /* The workload whose cgroup the current task is in or below, 0 when there is none. */
-static __noinline u32 current_cgroup_workload(void)
+verified_once u32 current_cgroup_workload(void)
 {
 	struct cgroup_search s = {.workload = unknown_zero};
 

@@ -60,7 +60,7 @@ inline_always u32 stricter(u32 a, u32 b)
  */
 #define DEFINE_CLASS(NAME, BYTES)                                                                  \
 	struct table_##NAME {                                                                      \
-		u8 bytes[(BYTES) + ABI_TABLE_SLACK];                                                \
+		u8 bytes[(BYTES) + ABI_TABLE_SLACK];                                               \
 	};                                                                                         \
 	struct inner_##NAME {                                                                      \
 		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
@@ -87,9 +87,9 @@ inline_always u32 stricter(u32 a, u32 b)
 		off &= ABI_PATH_MAX - 1;                                                           \
 		p = path + off;                                                                    \
 		keep(base);                                                                        \
-		base &= (BYTES) - 2;                                                               \
+		base &= (BYTES)-2;                                                                 \
 		classes = table + base;                                                            \
-		_Pragma("unroll") for (int n = 0; n < CHUNK; n++) STEP(n, (BYTES) - 4);             \
+		_Pragma("unroll") for (int n = 0; n < CHUNK; n++) STEP(n, (BYTES)-4);              \
 		m->off = off + CHUNK;                                                              \
 		m->state = state;                                                                  \
 		return state < m->sink_end;                                                        \
@@ -98,12 +98,13 @@ inline_always u32 stricter(u32 a, u32 b)
 	inline_always u32 word_##NAME(const struct table_##NAME *t, u32 at)                        \
 	{                                                                                          \
 		keep(at);                                                                          \
-		at &= (BYTES) - 4;                                                                 \
+		at &= (BYTES)-4;                                                                   \
 		return *(const u32 *)(t->bytes + at);                                              \
 	}                                                                                          \
                                                                                                    \
 	/* 0, or 1 when the ruleset is not where it should be. */                                  \
-	static __noinline int lookup_##NAME(u32 slot, u32 id, const u8 *path, struct lookup *l)    \
+	verified_once int lookup_##NAME(u32 slot, u32 id, struct path_buffer *path,                \
+					struct lookup *l)                                          \
 	{                                                                                          \
 		struct table_##NAME *t;                                                            \
 		struct rs_automaton *a;                                                            \
@@ -112,7 +113,7 @@ inline_always u32 stricter(u32 a, u32 b)
 		void *inner;                                                                       \
                                                                                                    \
 		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
-		if (!inner || !path || !l)                                                         \
+		if (!inner || !l)                                                                  \
 			return 1;                                                                  \
 		t = bpf_map_lookup_elem(inner, &zero);                                             \
 		if (!t)                                                                            \
@@ -123,14 +124,14 @@ inline_always u32 stricter(u32 a, u32 b)
 			return 1;                                                                  \
 		a = &h->automata[which];                                                           \
 		row = a->nothing;                                                                  \
-		if (!(l->flags & LOOKUP_NOTHING)) {                                                \
+		if (path && !(l->flags & LOOKUP_NOTHING)) {                                        \
 			struct matching m = {                                                      \
-				.table = t->bytes,                                                 \
-				.path = path,                                                      \
-				.off = l->off + unknown_zero,                                      \
-				.state = a->start,                                                 \
-				.classes = a->classes,                                             \
-				.sink_end = a->sink_end,                                           \
+			    .table = t->bytes,                                                     \
+			    .path = path->bytes,                                                   \
+			    .off = l->off + unknown_zero,                                          \
+			    .state = a->start,                                                     \
+			    .classes = a->classes,                                                 \
+			    .sink_end = a->sink_end,                                               \
 			};                                                                         \
                                                                                                    \
 			if (m.state >= m.sink_end)                                                 \
@@ -144,9 +145,9 @@ inline_always u32 stricter(u32 a, u32 b)
 		row += l->source * h->source_stride;                                               \
 		l->answer = word_##NAME(t, row + l->variant * 4);                                  \
 		if (l->flags & LOOKUP_READ_TOO)                                                    \
-			l->answer = stricter(                                                      \
-				word_##NAME(t, row + (l->variant & ABI_VARIANT_OWNER) * 4),        \
-				l->answer);                                                        \
+			l->answer =                                                                \
+			    stricter(word_##NAME(t, row + (l->variant & ABI_VARIANT_OWNER) * 4),   \
+				     l->answer);                                                   \
 		return 0;                                                                          \
 	}
 
@@ -159,11 +160,13 @@ DEFINE_CLASS(32m, ABI_BYTES_32M)
  * Asks the ruleset that `active` names. 0, or 1 when it is not there: the table was switched and
  * its slot used again between reading `active` and now, so the caller reads `active` again.
  */
-static __noinline int lookup(u64 active, const u8 *path, struct lookup *l)
+verified_once int lookup(u64 active, struct path_buffer *path, struct lookup *l)
 {
 	u32 slot = (active >> ABI_ACTIVE_SLOT_SHIFT) & ABI_ACTIVE_SLOT_MASK;
 	u32 id = (u32)active;
 
+	if (!l)
+		return 1;
 	switch ((active >> ABI_ACTIVE_CLASS_SHIFT) & ABI_ACTIVE_CLASS_MASK) {
 	case ABI_CLASS_64K:
 		return lookup_64k(slot, id, path, l);

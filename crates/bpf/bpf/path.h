@@ -21,7 +21,7 @@ extern const void mount_lock __ksym __weak;
 inline_always u32 prepend(struct scratch *s, u64 name, u32 len)
 {
 	u32 off = s->walk.off;
-	u8 *path = s->path;
+	u8 *path = s->path.bytes;
 
 	if (len > 255 || len + 1 > off)
 		return WALK_TOO_LONG;
@@ -133,7 +133,7 @@ inline_always void walk_once(struct scratch *s, u64 vfsmount, u64 dentry)
 	bpf_loop(ABI_PATH_MAX, walk_step, &ctx, 0);
 	if (w->status == WALK_DONE && w->off == ABI_PATH_MAX) {
 		/* The root directory itself. */
-		s->path[ABI_PATH_MAX - 1] = '/';
+		s->path.bytes[ABI_PATH_MAX - 1] = '/';
 		w->off = ABI_PATH_MAX - 1;
 	}
 	if (w->status == WALK_RUNNING)
@@ -141,16 +141,17 @@ inline_always void walk_once(struct scratch *s, u64 vfsmount, u64 dentry)
 }
 
 /*
- * Builds the path in `s`, with its start and how it ended in `s->walk`. A rename or a mount elsewhere at the same time can tear a walk apart, so
- * the kernel's own sequence counters are compared; they move only when such a change is under way.
+ * Builds the path in `s`, with its start and how it ended in `s->walk`. A rename or a mount
+ * elsewhere at the same time can tear a walk apart, so the kernel's own sequence counters are
+ * compared; they move only when such a change is under way.
  */
-static __noinline int walk_path(struct scratch *s, u64 vfsmount, u64 dentry)
+verified_once int walk_path(struct scratch *s, u64 vfsmount, u64 dentry)
 {
+	if (!s)
+		return 0;
 	for (int attempt = 0; attempt < 3; attempt++) {
 		u32 renames = sequence(&rename_lock), mounts = sequence(&mount_lock);
 
-		if (!s)
-			return 0;
 		walk_once(s, vfsmount, dentry);
 		if (!((renames | mounts) & 1) && renames == sequence(&rename_lock) &&
 		    mounts == sequence(&mount_lock))
