@@ -88,6 +88,20 @@ inline_always struct remembered *remembered_at(struct task_ctx *t, const struct 
 	return &t->remembered[i];
 }
 
+/*
+ * Whether the request may go on without being decided again. Every opening of an audited file is
+ * reported, but not every reading and writing of it while it is open.
+ */
+inline_always int is_remembered(const struct remembered *r, const struct remembered *now,
+				struct request *q, u32 wanted)
+{
+	u32 known = r->passes;
+
+	if (q->operation == ABI_OP_PERMISSION)
+		known |= r->audited;
+	return (known & wanted) == wanted && same_object(r, now);
+}
+
 inline_always u32 variant_bits(struct request *q)
 {
 	u32 bits = 1u << (q->variant & 7);
@@ -106,14 +120,16 @@ inline_always u32 variant_bits(struct request *q)
 verified_once int update_source(struct task_ctx *t, struct scratch *s, struct request *q)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct lookup l = {.automaton = ABI_AUTOMATON_SOURCE};
+	struct lookup *l;
 	u64 exe, inode = 0, sb = 0, ino = 0;
 	u32 dev = 0;
 
 	if (!t || !s || !q)
 		return 0;
+	l = &s->lookup;
 	exe = (u64)BPF_CORE_READ(task, mm, exe_file);
-	l.flags = LOOKUP_NOTHING;
+	l->automaton = ABI_AUTOMATON_SOURCE;
+	l->flags = LOOKUP_NOTHING;
 	if (exe) {
 		u64 vfsmount = 0, dentry = 0;
 
@@ -127,27 +143,29 @@ verified_once int update_source(struct task_ctx *t, struct scratch *s, struct re
 			walk_path(s, vfsmount, dentry);
 			if (s->walk.status == WALK_DONE &&
 			    !is_foreign(q->workload, s->walk.visible_root)) {
-				l.flags = 0;
-				l.off = s->walk.off;
+				l->flags = 0;
+				l->off = s->walk.off;
 			} else if (s->walk.status != WALK_NAMELESS) {
 				count_loss(ABI_LOSS_PATH_UNKNOWN);
 			}
 		}
 	}
-	if (lookup(q->active, &s->path, &l))
+	if (lookup(q->active, &s->path, l))
 		return 1;
-	t->source = l.answer;
+	t->source = l->answer;
 	t->source_ruleset = (u32)q->active;
 	return 0;
 }
 
 /* Asks the ruleset in force; again when it was switched between two steps. */
-verified_once int ask(struct task_ctx *t, struct scratch *s, struct request *q, struct lookup *l)
+verified_once int ask(struct task_ctx *t, struct scratch *s, struct request *q)
 {
+	struct lookup *l;
 	struct walk *w;
 
-	if (!s || !q || !l)
+	if (!s || !q)
 		return 1;
+	l = &s->lookup;
 	w = &s->walk;
 	if (q->operation == ABI_OP_EXEC && t && t->entering == q->workload &&
 	    t->workload != q->workload) {
@@ -203,68 +221,108 @@ inline_always int carry_out(u64 active, u32 verdict)
 	return has_flag(active, ABI_ACTIVE_AUDITED) ? 0 : 1;
 }
 
-/* 1: deny. */
+/* What is to be done about a decision. */
+enum todo {
+	DENY = 1,
+	/* Send the event that `struct scratch` describes. */
+	TELL = 2,
+};
+
 verified_once int decide(struct task_ctx *t, struct request *q)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct remembered *now = NULL, *slot = NULL;
 	struct scratch *s;
-	struct lookup l = {};
-	int missing;
+	int missing, named, verdict = 0;
+	u32 answer;
 
 	if (!q)
 		return 0;
-	if (t && q->inode && q->operation != ABI_OP_EXEC && !(q->access & ACCESS_TREE) &&
-	    t->source_ruleset == (u32)q->active) {
+	/* Without the kernel's counters nothing can be remembered. */
+	if (&rename_lock && &mount_lock && t && q->inode && q->operation != ABI_OP_EXEC &&
+	    !(q->access & ACCESS_TREE) && t->source_ruleset == (u32)q->active) {
 		q->source = t->source;
 		now = &t->candidate;
 		describe(now, q, sequence(&rename_lock), sequence(&mount_lock));
 		slot = remembered_at(t, now);
-		if (same_object(slot, now) && (slot->variants & variant_bits(q)) == variant_bits(q))
+		if (is_remembered(slot, now, q, variant_bits(q)))
 			return 0;
 	}
 	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s)
-		return carry_out(q->active, ask_blind(q));
-	missing = ask(t, s, q, &l);
+		return carry_out(q->active, ask_blind(q)) ? DENY : 0;
+	missing = ask(t, s, q);
 	if (missing) {
 		/* The table was switched under us, and its slot used again: ask the new one. */
 		q->active = active_of(q->workload);
 		if (!q->active)
 			return 0;
-		missing = ask(t, s, q, &l);
+		missing = ask(t, s, q);
 		slot = NULL;
 	}
 	if (missing) {
 		count_loss(ABI_LOSS_RULESET_MISSING);
 		return 0;
 	}
-	if ((l.answer & ABI_OUTCOME_MASK) != ABI_OUTCOME_PASS) {
-		struct decision d = {
-		    .workload = q->workload,
-		    .ruleset = (u32)q->active,
-		    .verdict = l.answer,
-		    .operation = q->operation,
-		    .flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0,
-		};
+	answer = s->lookup.answer;
+	named = s->walk.status == WALK_DONE && !(s->lookup.flags & LOOKUP_NOTHING);
+	if ((answer & ABI_OUTCOME_MASK) != ABI_OUTCOME_PASS) {
+		struct decision *d = &s->decision;
 
-		read_at(&d.object_name, q->dentry, struct dentry, d_name.name);
-		emit(s, &d);
+		d->workload = q->workload;
+		d->ruleset = (u32)q->active;
+		d->verdict = answer;
+		d->operation = q->operation;
+		d->flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0;
+		read_at(&d->object_name, q->dentry, struct dentry, d_name.name);
+		verdict |= TELL;
 	}
-	if (carry_out(q->active, l.answer))
-		return 1;
+	if (carry_out(q->active, answer))
+		return verdict | DENY;
 	/* Only where the path was the same before and after: the counters were read before. */
-	if (slot && now && s->walk.status == WALK_DONE && !(l.flags & LOOKUP_NOTHING) &&
-	    !((now->rename_seq | now->mount_seq) & 1)) {
-		now->variants = variant_bits(q);
-		if (same_object(slot, now))
-			now->variants |= slot->variants;
+	if (slot && now && named && !((now->rename_seq | now->mount_seq) & 1)) {
+		if (same_object(slot, now)) {
+			now->passes = slot->passes;
+			now->audited = slot->audited;
+		} else {
+			now->passes = 0;
+			now->audited = 0;
+		}
+		if ((answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS)
+			now->passes |= variant_bits(q);
+		else
+			now->audited |= variant_bits(q);
 		*slot = *now;
 	}
-	return 0;
+	return verdict;
 }
 
-/* Every file hook. 1: deny. */
+/* Not nested in decide(): the stack is short. */
+inline_always int finish(int todo)
+{
+	if (todo & TELL)
+		emit();
+	return todo & DENY ? -EACCES : 0;
+}
+
+/*
+ * Pipes, sockets and memfds are no files of the tree: no rule can name them, and an allow list is
+ * about the tree. Running a memfd is another matter, and judged as a process.
+ */
+inline_always int is_nameless(u64 dentry, u64 inode)
+{
+	u64 parent = 0;
+	u16 mode = 0;
+
+	read_at(&parent, dentry, struct dentry, d_parent);
+	if (parent != dentry)
+		return 0;
+	/* The root of a file system is its own parent, too. */
+	read_at(&mode, inode, struct inode, i_mode);
+	return (mode & S_IFMT) != S_IFDIR;
+}
+
+/* Every file hook. */
 verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -289,12 +347,14 @@ verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
 	q.operation = operation;
 	q.access = access;
 	read_at(&q.inode, dentry, struct dentry, d_inode);
+	if (is_nameless(dentry, q.inode))
+		return 0;
 	q.variant = is_owner(q.inode);
 	if (access & (ACCESS_WRITE | ACCESS_TREE))
 		q.variant |= ABI_VARIANT_WRITE;
 	if (access & ACCESS_TREE)
 		q.variant |= ABI_VARIANT_TREE;
-	return decide(t, &q);
+	return finish(decide(t, &q));
 }
 
 inline_always int deny_if(int denied)
@@ -367,7 +427,7 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 		return 0;
 	q.operation = ABI_OP_EXEC;
 	q.variant = is_owner(q.inode);
-	return deny_if(decide(t, &q));
+	return finish(decide(t, &q));
 }
 
 /* Seen from an execve that enters workload `index`, the root of the mount tree is its root. */

@@ -118,29 +118,24 @@ inline_always u32 add_tty(struct event_buffer *b, u32 at, struct task_struct *ta
 	return len > 1 ? len - 1 : 0;
 }
 
-/* What the caller knows of a decision. */
-struct decision {
-	/* The object's last name, for what has no path. */
-	u64 object_name;
-	u32 workload;
-	u32 ruleset;
-	u32 verdict;
-	u32 operation;
-	u32 flags;
-	u32 pad;
-};
-
-/* The object is in `s`; the other strings use `s` after it was copied. */
-verified_once int emit(struct scratch *s, struct decision *d)
+/* The object and the decision are in the task's scratch memory; the other strings use `s` after it
+ * was copied. */
+verified_once int emit(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct event_buffer *b;
+	struct scratch *s;
+	struct decision *d;
 	struct ev_decision *h;
 	u32 at = unknown_zero, level;
 	u64 vfsmount, dentry;
 
-	if (!s || !d)
+	s = bpf_task_storage_get(&scratches, task, NULL, 0);
+	if (!s) {
+		count_loss(ABI_LOSS_RING_FULL);
 		return 0;
+	}
+	d = &s->decision;
 	b = bpf_task_storage_get(&event_buffers, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!b) {
 		count_loss(ABI_LOSS_RING_FULL);

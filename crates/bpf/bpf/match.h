@@ -12,25 +12,6 @@
 /* Bytes matched between two looks at whether to go on. */
 #define CHUNK 32
 
-enum lookup_flag {
-	/* The object has no name, or none that could be found out: no rule matches. */
-	LOOKUP_NOTHING = 1,
-	/* Reading and writing: the stricter of both answers. */
-	LOOKUP_READ_TOO = 2,
-};
-
-struct lookup {
-	/* In. */
-	u32 automaton;
-	u32 flags;
-	/* Start of the path in the buffer; it ends at ABI_PATH_MAX. */
-	u32 off;
-	u32 source;
-	u32 variant;
-	/* Out: the verdict; the source class for the source automaton. */
-	u32 answer;
-};
-
 struct matching {
 	const u8 *table;
 	const u8 *path;

@@ -48,10 +48,43 @@ struct walk {
 	u32 status;
 };
 
+enum lookup_flag {
+	/* The object has no name, or none that could be found out: no rule matches. */
+	LOOKUP_NOTHING = 1,
+	/* Reading and writing: the stricter of both answers. */
+	LOOKUP_READ_TOO = 2,
+};
+
+struct lookup {
+	/* In. */
+	u32 automaton;
+	u32 flags;
+	/* Start of the path in the buffer; it ends at ABI_PATH_MAX. */
+	u32 off;
+	u32 source;
+	u32 variant;
+	/* Out: the verdict; the source class for the source automaton. */
+	u32 answer;
+};
+
+/* What the caller knows of a decision. */
+struct decision {
+	/* The object's last name, for what has no path. */
+	u64 object_name;
+	u32 workload;
+	u32 ruleset;
+	u32 verdict;
+	u32 operation;
+	u32 flags;
+	u32 pad;
+};
+
 /* What one decision needs besides the stack, of which all nested calls together have 512 bytes. */
 struct scratch {
 	struct path_buffer path;
 	struct walk walk;
+	struct lookup lookup;
+	struct decision decision;
 };
 
 /* An answer that may be given again without walking the path, while nothing it depends on changed.
@@ -67,8 +100,11 @@ struct remembered {
 	u32 source;
 	u32 rename_seq;
 	u32 mount_seq;
-	/* Bit n: variant n was decided, passes, and was reported if it had to be. */
-	u32 variants;
+	/* Bit n: variant n was decided and passes silently. */
+	u32 passes;
+	/* Bit n: variant n was decided, passes, and was reported. */
+	u32 audited;
+	u32 pad;
 };
 
 struct task_ctx {

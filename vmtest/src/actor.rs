@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Driving the actor: a program that performs operations when told to.
+//!
+//! A running actor is the subject: it was started from a certain path, and its operations are judged
+//! with that image as the subject. The first one of a workload starts others from other paths before
+//! any policy is in force.
+
+use crate::agent::{NextPipe, fail, started};
+use crate::lines::Lines;
+use crate::{Container, JOB};
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// What an actor can be told to do with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Open for reading.
+    Read,
+    /// Open for writing.
+    Write,
+    /// Open for both.
+    ReadWrite,
+    /// Execute, and wait for the end.
+    Exec,
+    /// Read from a descriptor that was opened earlier with [`Operation::Keep`].
+    ReadKept,
+    /// Open for reading and keep it open.
+    Keep,
+    /// Create an empty file, which must not exist.
+    Create,
+    /// Create a directory.
+    Mkdir,
+    /// Remove a file.
+    Unlink,
+    /// Remove a directory.
+    Rmdir,
+    /// Make a symbolic link there.
+    Symlink,
+    /// Make a hard link to it, beside it.
+    Link,
+    /// Rename a file, and back.
+    Rename,
+    /// Change its permissions.
+    Chmod,
+    /// Change its owner.
+    Chown,
+    /// Cut it to nothing.
+    Truncate,
+    /// Leave for another root directory: `chroot`.
+    Chroot,
+}
+
+impl Operation {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::ReadWrite => "readwrite",
+            Self::Exec => "exec",
+            Self::ReadKept => "read-kept",
+            Self::Keep => "keep",
+            Self::Create => "create",
+            Self::Mkdir => "mkdir",
+            Self::Unlink => "unlink",
+            Self::Rmdir => "rmdir",
+            Self::Symlink => "symlink",
+            Self::Link => "link",
+            Self::Rename => "rename",
+            Self::Chmod => "chmod",
+            Self::Chown => "chown",
+            Self::Truncate => "truncate",
+            Self::Chroot => "chroot",
+        }
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It was carried out.
+    Passed,
+    /// `EACCES`.
+    Denied,
+    /// Another error, as text: the operation was not denied by a policy.
+    Failed(String),
+}
+
+/// The first actor of a workload, which starts the others.
+#[derive(Debug)]
+pub struct Actor {
+    to: ChildStdin,
+    from: Lines,
+    /// Keeps the process when it is not a container's.
+    _child: Option<Child>,
+}
+
+impl Actor {
+    /// Starts an actor as the first process of a container.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn in_container(name: &str, labels: &[(&str, &str)]) -> (Container, Self) {
+        let (container, to, from) = Container::run(name, labels, &["/actor", "serve"]);
+        let actor = Self {
+            to,
+            from: Lines::of(from, None),
+            _child: None,
+        };
+        (container, actor.greeted())
+    }
+
+    /// Starts an actor on the host.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn on_host() -> Self {
+        let mut command = Command::new(format!("{JOB}/actor"));
+        command
+            .arg("serve")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = started(&mut command);
+        let actor = Self {
+            to: child.stdin.take().into_iter().next_pipe(),
+            from: Lines::of(child.stdout.take().into_iter().next_pipe(), None),
+            _child: Some(child),
+        };
+        actor.greeted()
+    }
+
+    fn greeted(mut self) -> Self {
+        self.from.wait("the actor's greeting", |line| {
+            (line == "ready").then_some(())
+        });
+        self
+    }
+
+    /// Makes sure that an actor runs whose image is `path`. The file must be there.
+    pub fn start_subject(&mut self, path: &str) -> Done {
+        self.ask(&format!("start {path}"))
+    }
+
+    /// Ends the actors that were started, and forgets what is kept open.
+    pub fn end_subjects(&mut self) -> Done {
+        self.ask("end")
+    }
+
+    /// Has the actor whose image is `subject` perform an operation.
+    pub fn perform(&mut self, subject: &str, operation: Operation, path: &str) -> Done {
+        self.ask(&format!("do {subject} {} {path}", operation.name()))
+    }
+
+    fn ask(&mut self, question: &str) -> Done {
+        if let Err(error) = writeln!(self.to, "{question}").and_then(|()| self.to.flush()) {
+            fail(&format!("telling the actor `{question}`: {error}"));
+        }
+        self.from
+            .wait(&format!("the answer to `{question}`"), |line| {
+                match line.split_once(' ').unwrap_or((line, "")) {
+                    ("passed", _) => Some(Done::Passed),
+                    ("denied", _) => Some(Done::Denied),
+                    ("failed", why) => Some(Done::Failed(why.to_owned())),
+                    _ => None,
+                }
+            })
+    }
+}

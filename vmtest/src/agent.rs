@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A running `gorgetd` with a policy directory of its own.
+
+use crate::lines::Lines;
+use crate::{JOB, only_in_the_guest};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// Socket of the feed.
+const SOCKET: &str = "/run/gorget/test.sock";
+
+/// The agent. Killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    said: Lines,
+    alerts: Lines,
+    policies: PathBuf,
+}
+
+impl Agent {
+    /// Starts the agent with an empty policy directory and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready, or this is not the guest.
+    pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// As [`Agent::start`], with policy files (name, text) that are there from the beginning.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready, or this is not the guest.
+    pub fn start_with(config: &str, policies: &[(&str, &str)]) -> Self {
+        only_in_the_guest();
+        let dir = PathBuf::from("/tmp/gorget-policies");
+        drop(fs::remove_dir_all(&dir));
+        create(&dir);
+        for (file, text) in policies {
+            write(&dir.join(file), text);
+        }
+        let file = Path::new("/tmp/gorget-test.yaml");
+        write(file, config);
+        let mut command = Command::new(format!("{JOB}/gorgetd"));
+        command
+            .args(["--config", "/tmp/gorget-test.yaml", "--log-path", "stdout"])
+            .args(["--socket", SOCKET])
+            .arg("--policy-dir")
+            .arg(&dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = started(&mut command);
+        let mut agent = Self {
+            alerts: Lines::of(child.stdout.take().into_iter().next_pipe(), None),
+            said: Lines::of(child.stderr.take().into_iter().next_pipe(), Some("gorgetd")),
+            child,
+            policies: dir,
+        };
+        agent.wait_for("ready: ");
+        agent
+    }
+
+    /// Waits until the agent says something that contains `text`, and gives that line.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        self.said.wait(&format!("`{text}` from gorgetd"), |line| {
+            line.contains(text).then(|| line.to_owned())
+        })
+    }
+
+    /// Writes a policy file the way an editor does: beside it, then moved over it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn write_policy(&self, file: &str, text: &str) {
+        let beside = self.policies.join(format!(".{file}.new"));
+        write(&beside, text);
+        if let Err(error) = fs::rename(&beside, self.policies.join(file)) {
+            fail(&format!("moving `{file}`: {error}"));
+        }
+    }
+
+    /// Removes a policy file.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be removed.
+    pub fn remove_policy(&self, file: &str) {
+        if let Err(error) = fs::remove_file(self.policies.join(file)) {
+            fail(&format!("removing `{file}`: {error}"));
+        }
+    }
+
+    /// The next alert, whatever it is.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub fn next_alert(&mut self) -> Value {
+        self.alerts.wait("an alert", |line| {
+            let value: Value = serde_json::from_str(line).ok()?;
+            // Messages have no operation.
+            value.get("Operation").is_some().then_some(value)
+        })
+    }
+
+    /// The next alert about this resource; alerts about others are passed over.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub fn alert_about(&mut self, resource: &str) -> Value {
+        loop {
+            let alert = self.next_alert();
+            if alert_field(&alert, "Resource") == resource {
+                return alert;
+            }
+        }
+    }
+
+    /// Path of the feed's socket.
+    pub fn socket(&self) -> &'static str {
+        SOCKET
+    }
+
+    /// True while the process lives.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be waited for.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        match self.child.wait() {
+            Ok(status) => status,
+            Err(error) => fail(&format!("waiting for gorgetd: {error}")),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+            && let Err(error) = kill_process(pid, signal)
+        {
+            fail(&format!("signalling gorgetd: {error}"));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A field of an alert as text; empty where it is missing.
+pub fn alert_field<'a>(alert: &'a Value, field: &str) -> &'a str {
+    alert.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(crate) fn started(command: &mut Command) -> Child {
+    match command.spawn() {
+        Ok(child) => child,
+        Err(error) => fail(&format!("starting {command:?}: {error}")),
+    }
+}
+
+pub(crate) fn create(dir: &Path) {
+    if let Err(error) = fs::create_dir_all(dir) {
+        fail(&format!("creating `{}`: {error}", dir.display()));
+    }
+}
+
+pub(crate) fn write(path: &Path, text: &str) {
+    if let Err(error) = fs::write(path, text) {
+        fail(&format!("writing `{}`: {error}", path.display()));
+    }
+}
+
+#[expect(clippy::panic, reason = "a test tool fails by panicking")]
+pub(crate) fn fail(why: &str) -> ! {
+    panic!("{why}")
+}
+
+/// The pipe that was asked for is there.
+pub(crate) trait NextPipe<T> {
+    fn next_pipe(self) -> T;
+}
+
+impl<T, I: Iterator<Item = T>> NextPipe<T> for I {
+    fn next_pipe(mut self) -> T {
+        self.next()
+            .unwrap_or_else(|| fail("a pipe that was asked for is missing"))
+    }
+}

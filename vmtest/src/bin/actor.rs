@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The actor: performs operations inside a workload when told to, and says how each ended.
+//!
+//! `actor serve` reads requests from standard input, one a line, and answers each with one line:
+//! `passed`, `denied` (EACCES) or `failed ERROR`. It starts copies of itself from other paths as
+//! `actor obey`; those perform what is passed on to them, so that the operation's subject is that
+//! path. Any other arguments: it ends with success, which is what executing it as an object does.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test program that runs programs and answers on standard output"
+)]
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("serve") => serve(),
+        Some("obey") => obey(),
+        _ => {}
+    }
+}
+
+/// A copy of this program that runs from another path.
+struct Subject {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+fn serve() {
+    let mut subjects: HashMap<String, Subject> = HashMap::new();
+    answer_line("ready");
+    for line in io::stdin().lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let done = match words.as_slice() {
+            ["start", path] => start(path, &mut subjects),
+            ["end"] => {
+                subjects.drain().for_each(|(_, subject)| end(subject));
+                Ok(())
+            }
+            ["do", subject, operation, path] => {
+                let answer = pass_on(&mut subjects, subject, operation, path);
+                answer_line(&answer.unwrap_or_else(|error| format!("failed {error}")));
+                continue;
+            }
+            _ => Err(io::Error::other(format!("unknown request `{line}`"))),
+        };
+        answer(done);
+    }
+    subjects.drain().for_each(|(_, subject)| end(subject));
+}
+
+fn end(mut subject: Subject) {
+    drop(subject.to);
+    drop(subject.child.wait());
+}
+
+fn pass_on(
+    subjects: &mut HashMap<String, Subject>,
+    subject: &str,
+    operation: &str,
+    path: &str,
+) -> io::Result<String> {
+    let subject = subjects
+        .get_mut(subject)
+        .ok_or_else(|| io::Error::other(format!("`{subject}` was not started")))?;
+    writeln!(subject.to, "{operation} {path}")?;
+    subject.to.flush()?;
+    let mut answer = String::new();
+    subject.from.read_line(&mut answer)?;
+    Ok(answer.trim_end().to_owned())
+}
+
+fn start(path: &str, subjects: &mut HashMap<String, Subject>) -> io::Result<()> {
+    if subjects.contains_key(path) {
+        return Ok(());
+    }
+    let mut child = Command::new(path)
+        .arg("obey")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("no pipes"));
+    };
+    let from = BufReader::new(from);
+    subjects.insert(path.to_owned(), Subject { child, to, from });
+    Ok(())
+}
+
+fn obey() {
+    let mut kept: HashMap<String, File> = HashMap::new();
+    for line in io::stdin().lines().map_while(Result::ok) {
+        let (operation, path) = line.split_once(' ').unwrap_or((&line, ""));
+        answer(perform(operation, path, &mut kept));
+    }
+}
+
+fn perform(operation: &str, path: &str, kept: &mut HashMap<String, File>) -> io::Result<()> {
+    match operation {
+        "read" => File::open(path).map(drop),
+        "write" => OpenOptions::new().write(true).open(path).map(drop),
+        "readwrite" => OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map(drop),
+        "keep" => {
+            kept.insert(path.to_owned(), File::open(path)?);
+            Ok(())
+        }
+        "read-kept" => {
+            let mut byte = [0; 1];
+            kept.get(path)
+                .ok_or_else(|| io::Error::other("not kept"))?
+                .read(&mut byte)
+                .map(drop)
+        }
+        // With our own streams: opening others could be denied, too.
+        "exec" => Command::new(path).arg("end").status().map(drop),
+        "rename" => {
+            let away = PathBuf::from(format!("{path}.away"));
+            fs::rename(path, &away)?;
+            fs::rename(&away, path)
+        }
+        "create" => OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map(drop),
+        "mkdir" => fs::create_dir(path),
+        "unlink" => fs::remove_file(path),
+        "rmdir" => fs::remove_dir(path),
+        "symlink" => symlink("/target", path),
+        "link" => fs::hard_link(path, format!("{path}.link")),
+        "chmod" => fs::set_permissions(path, fs::Permissions::from_mode(0o600)),
+        "chown" => chown(path, Some(1), Some(1)),
+        "truncate" => OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(path)
+            .map(drop),
+        "chroot" => std::os::unix::fs::chroot(path).and_then(|()| std::env::set_current_dir("/")),
+        _ => Err(io::Error::other(format!("unknown operation `{operation}`"))),
+    }
+}
+
+fn answer(done: io::Result<()>) {
+    match done {
+        Ok(()) => answer_line("passed"),
+        Err(error) if error.raw_os_error() == Some(13) => answer_line("denied"),
+        Err(error) => answer_line(&format!("failed {error}")),
+    }
+}
+
+fn answer_line(text: &str) {
+    println!("{text}");
+    drop(io::stdout().flush());
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A real containerd, and containers that it starts.
+
+use crate::agent::{NextPipe, create, fail, started};
+use crate::lines::Lines;
+use crate::{JOB, only_in_the_guest};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+const SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// A running containerd. Killed when dropped, its containers too.
+#[derive(Debug)]
+pub struct Containerd {
+    child: Child,
+}
+
+impl Containerd {
+    /// Starts containerd and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not, or this is not the guest.
+    pub fn start() -> Self {
+        only_in_the_guest();
+        drop(fs::remove_file(SOCKET));
+        let mut command = Command::new("containerd");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = started(&mut command);
+        let mut said = Lines::of(child.stderr.take().into_iter().next_pipe(), None);
+        said.wait("containerd to serve", |line| {
+            line.contains("containerd successfully booted")
+                .then_some(())
+        });
+        Self { child }
+    }
+
+    /// Kills it without warning; its containers run on.
+    pub fn kill(mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A container with a root directory of its own, made of the actor and empty directories.
+#[derive(Debug)]
+pub struct Container {
+    name: String,
+    child: Child,
+}
+
+impl Container {
+    /// Starts a container whose first process is `argv`, and whose standard streams are ours.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn run(
+        name: &str,
+        labels: &[(&str, &str)],
+        argv: &[&str],
+    ) -> (Self, ChildStdin, std::process::ChildStdout) {
+        let root = PathBuf::from(format!("/var/tmp/{name}"));
+        drop(fs::remove_dir_all(&root));
+        for dir in ["proc", "sys", "dev", "run", "tmp", "etc", "usr/bin", "data"] {
+            create(&root.join(dir));
+        }
+        if let Err(error) = fs::copy(format!("{JOB}/actor"), root.join("actor")) {
+            fail(&format!("copying the actor: {error}"));
+        }
+        let mut command = Command::new("ctr");
+        command.args(["run", "--rm", "--rootfs"]);
+        for (key, value) in labels {
+            command.args(["--label", &format!("{key}={value}")]);
+        }
+        command
+            .arg(&root)
+            .arg(name)
+            .args(argv)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let mut child = started(&mut command);
+        let stdin = child.stdin.take().into_iter().next_pipe();
+        let stdout = child.stdout.take().into_iter().next_pipe();
+        let container = Self {
+            name: name.to_owned(),
+            child,
+        };
+        (container, stdin, stdout)
+    }
+
+    /// Its root directory as its processes see it, with everything that is mounted there.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime does not know it.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.pid()))
+    }
+
+    /// Its first process.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime does not know it.
+    pub fn pid(&self) -> u32 {
+        let list = Command::new("ctr").args(["task", "list"]).output();
+        let list = list.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        list.unwrap_or_default()
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|words| words.first() == Some(&self.name.as_str()))
+            .and_then(|words| words.get(1)?.parse().ok())
+            .unwrap_or_else(|| fail(&format!("the runtime does not know `{}`", self.name)))
+    }
+
+    /// Runs a program in it by the runtime, and gives its exit code and output.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime cannot be run.
+    pub fn exec(&self, id: &str, argv: &[&str]) -> (i32, String) {
+        let output = Command::new("ctr")
+            .args(["task", "exec", "--exec-id", id, &self.name])
+            .args(argv)
+            .stdin(Stdio::null())
+            .output();
+        match output {
+            Ok(output) => {
+                let text = [output.stdout, output.stderr].concat();
+                (
+                    output.status.code().unwrap_or(-1),
+                    String::from_utf8_lossy(&text).into_owned(),
+                )
+            }
+            Err(error) => fail(&format!("running ctr: {error}")),
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // It may have ended by itself. `ctr run` removes it and ends after it.
+        drop(
+            Command::new("ctr")
+                .args(["task", "kill", "--signal", "KILL", &self.name])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status(),
+        );
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every scenario of `conformance/`, performed for real: by processes in a container that containerd
+//! started (or on the guest's host), decided by the agent's programs in the guest's kernel.
+//!
+//! Each scenario gets one rule more, for a path that nothing else names: its audit alert comes after
+//! every case, so that "no alert" can be told from "not yet" without waiting for time to pass.
+#![cfg(test)]
+use gorget_engine::conformance::{Implementation, ImplementationError, Observed, Scenario, run};
+use gorget_model::{Access, Category, Host, Object, Outcome, Posture, Subject, Workload};
+use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+/// Read after each case; its alert is the last that can belong to the case.
+const BARRIER: &str = "/gorget-barrier";
+const POLICY_FILE: &str = "scenario.yaml";
+/// Somebody who is not the actor's uid.
+const SOMEBODY: u32 = 12345;
+
+/// Where a scenario's processes are.
+struct Place {
+    workload: Workload,
+    actor: Actor,
+    /// What has to be put before a path to reach it from the host.
+    root: PathBuf,
+    _container: Option<Container>,
+}
+
+struct InVm {
+    /// Posture and host of the running agent.
+    agent: Option<(Agent, Posture, Host)>,
+    place: Option<Place>,
+    /// Policies of the last scenario are in force.
+    in_force: bool,
+    scenarios: u32,
+}
+
+impl Implementation for InVm {
+    fn name(&self) -> &str {
+        "vm"
+    }
+
+    fn prepare(&mut self, scenario: &Scenario) -> Result<(), ImplementationError> {
+        self.scenarios += 1;
+        self.clear(scenario);
+        self.move_to(&scenario.workload);
+        self.start_agent(scenario);
+        let place = self.place.as_mut().ok_or("no place")?;
+        let files = Files::of(scenario);
+        files.make(&place.root)?;
+        for subject in &files.subjects {
+            let started = place.actor.start_subject(subject);
+            if started != Done::Passed {
+                return Err(format!("starting `{subject}`: {started:?}").into());
+            }
+        }
+        let name = format!("barrier-{}", self.scenarios);
+        let text = format!(
+            "{}\n---\n{}",
+            scenario.policies,
+            barrier(&scenario.workload, &name)
+        );
+        let (agent, ..) = self.agent.as_mut().ok_or("no agent")?;
+        agent.write_policy(POLICY_FILE, &text);
+        loop {
+            let line = agent.wait_for("in force for `");
+            if line.contains(&name) {
+                break;
+            }
+        }
+        self.in_force = true;
+        Ok(())
+    }
+
+    fn decide(&mut self, access: &Access) -> Result<Observed, ImplementationError> {
+        let place = self.place.as_mut().ok_or("no place")?;
+        let (agent, ..) = self.agent.as_mut().ok_or("no agent")?;
+        let Object::Path(object) = &access.object else {
+            return Err("an object without a name cannot be made by its path".into());
+        };
+        let object = std::str::from_utf8(object)?;
+        let Subject::Image(subject) = &access.subject else {
+            return Err("the runtime cannot be told what to do".into());
+        };
+        let subject = std::str::from_utf8(subject)?;
+        let on_host = below(&place.root, object);
+        let owner = if access.modes.owner { 0 } else { SOMEBODY };
+        if place._container.is_some() {
+            chown(&on_host, Some(owner), None)?;
+        }
+        let operation = match access.category {
+            Category::Process => Operation::Exec,
+            // Removing a directory that is not empty is decided before it fails.
+            Category::File if access.modes.tree => Operation::Rmdir,
+            Category::File if access.modes.write && on_host.is_dir() => Operation::Chmod,
+            Category::File if access.modes.write && access.modes.read => Operation::ReadWrite,
+            Category::File if access.modes.write => Operation::Write,
+            Category::File => Operation::Read,
+        };
+        let done = place.actor.perform(subject, operation, object);
+        let barrier = place.actor.perform("/actor", Operation::Read, BARRIER);
+        if barrier != Done::Passed {
+            return Err(format!("the barrier: {barrier:?}").into());
+        }
+        let mut policy = None;
+        loop {
+            let alert = agent.next_alert();
+            match alert_field(&alert, "Resource") {
+                BARRIER => break,
+                resource if resource == object && policy.is_none() => {
+                    policy = Some(alert_field(&alert, "PolicyName").to_owned());
+                }
+                // What the program's own start opens, under an allow list.
+                _ => {}
+            }
+        }
+        let outcome = match (done, &policy) {
+            (Done::Denied, Some(_)) => Outcome::Block,
+            (Done::Denied, None) => return Err("denied without an alert".into()),
+            (Done::Passed | Done::Failed(_), Some(_)) => Outcome::Audit,
+            (Done::Passed, None) => Outcome::Pass,
+            (Done::Failed(why), None) if why.contains("not empty") => Outcome::Pass,
+            (Done::Failed(why), None) => return Err(format!("{operation:?}: {why}").into()),
+        };
+        Ok(Observed { outcome, policy })
+    }
+}
+
+impl InVm {
+    /// Takes the last scenario's policies and processes away.
+    fn clear(&mut self, next: &Scenario) {
+        if let Some(place) = &mut self.place {
+            assert_eq!(place.actor.end_subjects(), Done::Passed);
+        }
+        self.take_policies_away(next);
+        if let Some(place) = &self.place {
+            clean(&place.root, place._container.is_some());
+        }
+    }
+
+    fn take_policies_away(&mut self, next: &Scenario) {
+        let Some((agent, posture, host)) = &mut self.agent else {
+            return;
+        };
+        if *posture != next.set.file_posture || *host != host_of(&next.workload) {
+            self.agent = None;
+            self.in_force = false;
+            return;
+        }
+        if self.in_force {
+            agent.remove_policy(POLICY_FILE);
+            agent.wait_for("no policy is in force for `");
+            self.in_force = false;
+        }
+    }
+
+    fn move_to(&mut self, workload: &Workload) {
+        if self.place.as_ref().is_some_and(|p| p.workload == *workload) {
+            return;
+        }
+        // The old one ends first: the new one may have its name.
+        self.place = None;
+        let (actor, root, container) = match workload {
+            Workload::Host(_) => (Actor::on_host(), PathBuf::from("/"), None),
+            Workload::Container(wanted) => {
+                let mut labels: Vec<(&str, &str)> = wanted
+                    .labels
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), value.as_str()))
+                    .collect();
+                if let Some(namespace) = &wanted.namespace {
+                    labels.push(("kubearmor.io/namespace", namespace));
+                }
+                let (container, actor) = Actor::in_container(&wanted.name, &labels);
+                (actor, container.root(), Some(container))
+            }
+        };
+        fs::write(below(&root, BARRIER), "").unwrap();
+        if container.is_none() {
+            program(&root, "/actor").unwrap();
+        }
+        self.place = Some(Place {
+            workload: workload.clone(),
+            actor,
+            root,
+            _container: container,
+        });
+    }
+
+    fn start_agent(&mut self, scenario: &Scenario) {
+        if self.agent.is_some() {
+            return;
+        }
+        let posture = scenario.set.file_posture;
+        let host = host_of(&scenario.workload);
+        let named = match posture {
+            Posture::Allow => "allow",
+            Posture::Audit => "audit",
+            Posture::Block => "block",
+        };
+        let labels: Vec<_> = host
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key:?}: {value:?}"))
+            .collect();
+        let mut agent = Agent::start(&format!(
+            "host: {:?}\nnodeLabels: {{{}}}\ndefaultFilePosture: {named}\n\
+             hostDefaultFilePosture: {named}\n",
+            host.name,
+            labels.join(", ")
+        ));
+        if self.place.as_ref().is_some_and(|p| p._container.is_some()) {
+            agent.wait_for("1 containers are known");
+        }
+        self.agent = Some((agent, posture, host));
+    }
+}
+
+/// What the agent is told about the host. For scenarios about containers it does not matter.
+fn host_of(workload: &Workload) -> Host {
+    match workload {
+        Workload::Host(host) => host.clone(),
+        Workload::Container(_) => Host {
+            name: "vm".to_owned(),
+            labels: BTreeMap::new(),
+        },
+    }
+}
+
+/// A policy of its own that audits the barrier.
+fn barrier(workload: &Workload, name: &str) -> String {
+    let rule = format!("file: {{matchPaths: [{{path: {BARRIER}, action: Audit}}]}}");
+    match workload {
+        Workload::Host(_) => format!(
+            "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorHostPolicy\n\
+             metadata: {{name: {name}}}\nspec:\n  \
+             nodeSelector: {{matchLabels: {{kubearmor.io/hostname: \"*\"}}}}\n  {rule}\n"
+        ),
+        Workload::Container(container) => {
+            let namespace = container.namespace.as_deref().unwrap_or("default");
+            let labelled = &container.name;
+            format!(
+                "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+                 metadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  \
+                 selector: {{matchLabels: {{kubearmor.io/container.name: \"[{labelled}]\"}}}}\n  \
+                 {rule}\n"
+            )
+        }
+    }
+}
+
+/// What has to exist for a scenario.
+struct Files {
+    subjects: BTreeSet<String>,
+    programs: BTreeSet<String>,
+    dirs: BTreeSet<String>,
+    files: BTreeSet<String>,
+}
+
+impl Files {
+    fn of(scenario: &Scenario) -> Self {
+        let mut all = Self {
+            subjects: BTreeSet::from(["/actor".to_owned()]),
+            programs: BTreeSet::new(),
+            dirs: BTreeSet::new(),
+            files: BTreeSet::new(),
+        };
+        let mut objects = Vec::new();
+        for case in &scenario.cases {
+            if let Subject::Image(subject) = &case.access.subject {
+                all.subjects
+                    .insert(String::from_utf8_lossy(subject).into_owned());
+            }
+            if let Object::Path(object) = &case.access.object {
+                objects.push((String::from_utf8_lossy(object).into_owned(), &case.access));
+            }
+        }
+        let names: Vec<String> = objects
+            .iter()
+            .map(|(name, _)| name.clone())
+            .chain(all.subjects.iter().cloned())
+            .collect();
+        for (name, access) in &objects {
+            let above = format!("{}/", name.trim_end_matches('/'));
+            if access.modes.tree || names.iter().any(|other| other.starts_with(&above)) {
+                all.dirs.insert(name.clone());
+            } else if access.category == Category::Process {
+                all.programs.insert(name.clone());
+            } else {
+                all.files.insert(name.clone());
+            }
+        }
+        all
+    }
+
+    fn make(&self, root: &Path) -> std::io::Result<()> {
+        for dir in &self.dirs {
+            let dir = below(root, dir);
+            fs::create_dir_all(&dir)?;
+            // So that it cannot be removed.
+            fs::write(dir.join(".keep"), "")?;
+        }
+        for name in self.subjects.iter().chain(&self.programs) {
+            program(root, name)?;
+        }
+        for name in self
+            .files
+            .iter()
+            .filter(|name| !self.programs.contains(*name))
+        {
+            let path = below(root, name);
+            if !path.exists() {
+                parent(&path)?;
+                fs::write(path, "content\n")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what the last scenario made.
+fn clean(root: &Path, is_container: bool) {
+    if !is_container {
+        drop(fs::remove_dir_all("/opt/gorget-test"));
+        return;
+    }
+    const MOUNTED: [&str; 3] = ["proc", "sys", "dev"];
+    const KEPT: [&str; 2] = ["actor", "gorget-barrier"];
+    for entry in fs::read_dir(root).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if MOUNTED.contains(&name.as_str()) || KEPT.contains(&name.as_str()) {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() {
+            // Something may be mounted on it: what is in it goes, at least.
+            for inner in fs::read_dir(entry.path()).unwrap() {
+                let inner = inner.unwrap();
+                let dir = inner.file_type().unwrap().is_dir();
+                let remove = if dir {
+                    fs::remove_dir_all
+                } else {
+                    fs::remove_file
+                };
+                remove(inner.path()).unwrap();
+            }
+            drop(fs::remove_dir(entry.path()));
+        } else {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+fn program(root: &Path, name: &str) -> std::io::Result<()> {
+    let path = below(root, name);
+    if path.exists() && fs::metadata(&path)?.permissions().mode() & 0o111 != 0 {
+        return Ok(());
+    }
+    parent(&path)?;
+    fs::copy(format!("{JOB}/actor"), &path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+fn parent(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+#[test]
+fn every_scenario_is_carried_out_as_it_says() {
+    let mut scenarios: Vec<Scenario> = fs::read_dir(format!("{JOB}/conformance"))
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            Scenario::parse(&path.file_name().unwrap().to_string_lossy(), &text).unwrap()
+        })
+        .collect();
+    // Few containers and few restarts of the agent.
+    scenarios.sort_by_key(|scenario| {
+        (
+            format!("{:?}", scenario.workload),
+            scenario.set.file_posture,
+            scenario.file.clone(),
+        )
+    });
+    let _containerd = Containerd::start();
+    let mut vm = InVm {
+        agent: None,
+        place: None,
+        in_force: false,
+        scenarios: 0,
+    };
+    let (mut passed, mut failures, mut left_out) = (0, Vec::new(), Vec::new());
+    for scenario in &scenarios {
+        let report = run(scenario, &mut vm);
+        println!("{}: {} cases", scenario.file, report.passed);
+        for failure in &report.failures {
+            println!("FAILED {failure}");
+        }
+        passed += report.passed;
+        failures.extend(report.failures);
+        left_out.extend(report.not_expressible);
+    }
+    println!(
+        "{passed} cases of {} scenarios; not in the VM: {left_out:#?}",
+        scenarios.len()
+    );
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(scenarios.len() >= 40 && passed >= 200, "{passed} cases");
+}
