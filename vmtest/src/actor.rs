@@ -5,9 +5,11 @@
 //! with that image as the subject. The first one of a workload starts others from other paths before
 //! any policy is in force.
 
-use crate::agent::{NextPipe, fail, started};
+use crate::agent::{NextPipe, create, fail, started};
 use crate::lines::Lines;
 use crate::{Container, JOB};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -89,10 +91,21 @@ pub enum Done {
 /// The first actor of a workload, which starts the others.
 #[derive(Debug)]
 pub struct Actor {
-    to: ChildStdin,
+    to: To,
     from: Lines,
-    /// Keeps the process when it is not a container's.
-    _child: Option<Child>,
+}
+
+#[derive(Debug)]
+enum To {
+    /// A client of the container runtime passes it on.
+    Client(ChildStdin),
+    /// A named pipe in the container.
+    Pipe(File),
+    /// It is our own child, which lives as long as this.
+    Host(
+        ChildStdin,
+        #[expect(dead_code, reason = "kept alive")] Child,
+    ),
 }
 
 impl Actor {
@@ -103,12 +116,38 @@ impl Actor {
     /// When it does not answer.
     pub fn in_container(name: &str, labels: &[(&str, &str)]) -> (Container, Self) {
         let (container, to, from) = Container::run(name, labels, &["/actor", "serve"]);
-        let actor = Self {
-            to,
-            from: Lines::of(from, None),
-            _child: None,
-        };
-        (container, actor.greeted())
+        (
+            container,
+            Self::greeted(To::Client(to), Lines::of(from, None)),
+        )
+    }
+
+    /// As [`Actor::in_container`], but reached through named pipes in the container, so that it can
+    /// be told what to do while containerd is away.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn in_detached_container(name: &str, labels: &[(&str, &str)]) -> (Container, Self) {
+        let root = Container::root_of(name);
+        let [to, from] = ["to", "from"].map(|pipe| {
+            create(&root);
+            let path = root.join(pipe);
+            drop(fs::remove_file(&path));
+            let made = mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
+            // For both, or opening would wait for the other end.
+            let opened = OpenOptions::new().read(true).write(true).open(&path);
+            match (made, opened) {
+                (Ok(()), Ok(file)) => file,
+                other => fail(&format!("making `{}`: {other:?}", path.display())),
+            }
+        });
+        let argv = ["/actor", "serve", "/to", "/from"];
+        let container = Container::run_detached(name, labels, &argv);
+        (
+            container,
+            Self::greeted(To::Pipe(to), Lines::of(from, None)),
+        )
     }
 
     /// Starts an actor on the host.
@@ -123,19 +162,16 @@ impl Actor {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = started(&mut command);
-        let actor = Self {
-            to: child.stdin.take().into_iter().next_pipe(),
-            from: Lines::of(child.stdout.take().into_iter().next_pipe(), None),
-            _child: Some(child),
-        };
-        actor.greeted()
+        let to = child.stdin.take().into_iter().next_pipe();
+        let from = child.stdout.take().into_iter().next_pipe();
+        Self::greeted(To::Host(to, child), Lines::of(from, None))
     }
 
-    fn greeted(mut self) -> Self {
-        self.from.wait("the actor's greeting", |line| {
+    fn greeted(to: To, mut from: Lines) -> Self {
+        from.wait("the actor's greeting", |line| {
             (line == "ready").then_some(())
         });
-        self
+        Self { to, from }
     }
 
     /// Makes sure that an actor runs whose image is `path`. The file must be there.
@@ -154,7 +190,11 @@ impl Actor {
     }
 
     fn ask(&mut self, question: &str) -> Done {
-        if let Err(error) = writeln!(self.to, "{question}").and_then(|()| self.to.flush()) {
+        let to: &mut dyn Write = match &mut self.to {
+            To::Client(to) | To::Host(to, _) => to,
+            To::Pipe(to) => to,
+        };
+        if let Err(error) = writeln!(to, "{question}").and_then(|()| to.flush()) {
             fail(&format!("telling the actor `{question}`: {error}"));
         }
         self.from

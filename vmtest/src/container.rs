@@ -6,7 +6,7 @@ use crate::lines::Lines;
 use crate::{JOB, only_in_the_guest};
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
@@ -57,7 +57,8 @@ impl Drop for Containerd {
 #[derive(Debug)]
 pub struct Container {
     name: String,
-    child: Child,
+    /// The client that holds its standard streams; without one it runs detached.
+    client: Option<Child>,
 }
 
 impl Container {
@@ -70,35 +71,39 @@ impl Container {
         name: &str,
         labels: &[(&str, &str)],
         argv: &[&str],
-    ) -> (Self, ChildStdin, std::process::ChildStdout) {
-        let root = PathBuf::from(format!("/var/tmp/{name}"));
-        drop(fs::remove_dir_all(&root));
-        for dir in ["proc", "sys", "dev", "run", "tmp", "etc", "usr/bin", "data"] {
-            create(&root.join(dir));
-        }
-        if let Err(error) = fs::copy(format!("{JOB}/actor"), root.join("actor")) {
-            fail(&format!("copying the actor: {error}"));
-        }
-        let mut command = Command::new("ctr");
-        command.args(["run", "--rm", "--rootfs"]);
-        for (key, value) in labels {
-            command.args(["--label", &format!("{key}={value}")]);
-        }
-        command
-            .arg(&root)
-            .arg(name)
-            .args(argv)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = started(&mut command);
-        let stdin = child.stdin.take().into_iter().next_pipe();
-        let stdout = child.stdout.take().into_iter().next_pipe();
+    ) -> (Self, ChildStdin, ChildStdout) {
+        let mut command = run_command(name, labels, &["--rm"], argv);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut client = started(&mut command);
+        let stdin = client.stdin.take().into_iter().next_pipe();
+        let stdout = client.stdout.take().into_iter().next_pipe();
         let container = Self {
             name: name.to_owned(),
-            child,
+            client: Some(client),
         };
         (container, stdin, stdout)
+    }
+
+    /// Starts a container that does not depend on a client of containerd.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn run_detached(name: &str, labels: &[(&str, &str)], argv: &[&str]) -> Self {
+        let mut command = run_command(name, labels, &["--detach"], argv);
+        match command.stdin(Stdio::null()).status() {
+            Ok(status) if status.success() => {}
+            other => fail(&format!("starting `{name}`: {other:?}")),
+        }
+        Self {
+            name: name.to_owned(),
+            client: None,
+        }
+    }
+
+    /// Where a container's root directory is made.
+    pub fn root_of(name: &str) -> PathBuf {
+        PathBuf::from(format!("/var/tmp/{name}"))
     }
 
     /// Its root directory as its processes see it, with everything that is mounted there.
@@ -152,14 +157,45 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // It may have ended by itself. `ctr run` removes it and ends after it.
-        drop(
-            Command::new("ctr")
-                .args(["task", "kill", "--signal", "KILL", &self.name])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status(),
-        );
-        drop(self.child.wait());
+        // It may have ended by itself.
+        ctr(&["task", "kill", "--signal", "KILL", &self.name]);
+        match &mut self.client {
+            // `ctr run --rm` removes it and ends after it.
+            Some(client) => drop(client.wait()),
+            None => {
+                ctr(&["task", "delete", "--force", &self.name]);
+                ctr(&["container", "delete", &self.name]);
+            }
+        }
     }
+}
+
+/// The command that starts a container with a fresh root directory.
+fn run_command(name: &str, labels: &[(&str, &str)], options: &[&str], argv: &[&str]) -> Command {
+    let root = Container::root_of(name);
+    for dir in ["proc", "sys", "dev", "run", "tmp", "etc", "usr/bin", "data"] {
+        create(&root.join(dir));
+    }
+    let actor = root.join("actor");
+    drop(fs::remove_file(&actor));
+    if let Err(error) = fs::copy(format!("{JOB}/actor"), actor) {
+        fail(&format!("copying the actor: {error}"));
+    }
+    let mut command = Command::new("ctr");
+    command.arg("run").args(options).arg("--rootfs");
+    for (key, value) in labels {
+        command.args(["--label", &format!("{key}={value}")]);
+    }
+    command.arg(root).arg(name).args(argv);
+    command
+}
+
+/// Runs `ctr` for what need not succeed.
+fn ctr(args: &[&str]) {
+    let mut command = Command::new("ctr");
+    command
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    drop(command.status());
 }

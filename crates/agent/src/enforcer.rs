@@ -214,9 +214,9 @@ impl Enforcer {
                 ruleset: None,
             },
         );
-        self.apply(index);
-        // Tasks that run in it already; after the rules are there, so that none is without.
+        // Tasks that run in it already are members before it is said that the rules are in force.
         self.enrol();
+        self.apply(index);
     }
 
     fn stopped(&mut self, id: &str) {

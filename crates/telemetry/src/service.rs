@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::{fs, io};
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
@@ -69,7 +70,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     Ok(listener)
 }
 
-/// Serves until `shutdown` is ready.
+/// Serves until `shutdown` is ready. Streams end after what is queued for them then; a client that
+/// does not read it holds up the end.
 ///
 /// # Errors
 ///
@@ -79,8 +81,14 @@ pub async fn serve(
     listener: UnixListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let (serving, stopping) = watch::channel(());
+    // Streams have no end of their own, and the server waits for them.
+    let shutdown = async move {
+        shutdown.await;
+        drop(serving);
+    };
     tonic::transport::Server::builder()
-        .add_service(LogServiceServer::new(Service { feeder }))
+        .add_service(LogServiceServer::new(Service { feeder, stopping }))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
         .await?;
     Ok(())
@@ -88,6 +96,8 @@ pub async fn serve(
 
 struct Service {
     feeder: Feeder,
+    /// Closed when the server is to end.
+    stopping: watch::Receiver<()>,
 }
 
 type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -95,12 +105,19 @@ type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The events of a subscription that `wanted` turns into a message.
 fn stream<T: Send + 'static>(
     events: Subscription,
+    mut stopping: watch::Receiver<()>,
     wanted: impl Fn(&Event) -> Option<T> + Send + Sync + 'static,
 ) -> Sent<T> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let forward = async move {
         let mut events = events;
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = events.next() => event,
+                _closed = stopping.changed() => None,
+            };
+            let Some(event) = event else { break };
             if let Some(message) = wanted(&event)
                 && sender.send(Ok(message)).await.is_err()
             {
@@ -169,6 +186,7 @@ impl LogService for Service {
     ) -> Result<Response<Self::WatchMessagesStream>, Status> {
         Ok(Response::new(stream(
             self.feeder.subscribe(),
+            self.stopping.clone(),
             |event| match event {
                 Event::Message(message) => Some(convert::message(message)),
                 Event::Alert(_) | Event::Log(_) => None,
@@ -183,6 +201,7 @@ impl LogService for Service {
         check_filter(request, &["all", "policy"])?;
         Ok(Response::new(stream(
             self.feeder.subscribe(),
+            self.stopping.clone(),
             |event| match event {
                 Event::Alert(alert) => Some(convert::alert(alert)),
                 Event::Log(_) | Event::Message(_) => None,
@@ -197,6 +216,7 @@ impl LogService for Service {
         check_filter(request, &["all", "system"])?;
         Ok(Response::new(stream(
             self.feeder.subscribe(),
+            self.stopping.clone(),
             |event| match event {
                 Event::Log(log) => Some(convert::log(log)),
                 Event::Alert(_) | Event::Message(_) => None,

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The actor: performs operations inside a workload when told to, and says how each ended.
 //!
-//! `actor serve` reads requests from standard input, one a line, and answers each with one line:
+//! `actor serve [FROM TO]` reads requests from standard input, or a named pipe, one a line, and
+//! answers each with one line on standard output, or another named pipe:
 //! `passed`, `denied` (EACCES) or `failed ERROR`. It starts copies of itself from other paths as
 //! `actor obey`; those perform what is passed on to them, so that the operation's subject is that
 //! path. Any other arguments: it ends with success, which is what executing it as an object does.
 #![expect(
     clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test program that runs programs and answers on standard output"
+    reason = "a test program that runs programs"
 )]
 
 use std::collections::HashMap;
@@ -19,9 +19,21 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 fn main() {
-    match std::env::args().nth(1).as_deref() {
-        Some("serve") => serve(),
-        Some("obey") => obey(),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        ["serve"] => serve(io::stdin().lock(), io::stdout()),
+        ["serve", from, to] => {
+            let to = OpenOptions::new().write(true).open(to);
+            if let (Ok(from), Ok(to)) = (File::open(from), to) {
+                serve(BufReader::new(from), to);
+            }
+        }
+        ["obey"] => obey(),
         _ => {}
     }
 }
@@ -33,10 +45,10 @@ struct Subject {
     from: BufReader<ChildStdout>,
 }
 
-fn serve() {
+fn serve(from: impl BufRead, mut to: impl Write) {
     let mut subjects: HashMap<String, Subject> = HashMap::new();
-    answer_line("ready");
-    for line in io::stdin().lines().map_while(Result::ok) {
+    answer_line(&mut to, "ready");
+    for line in from.lines().map_while(Result::ok) {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
         let done = match words.as_slice() {
             ["start", path] => start(path, &mut subjects),
@@ -46,12 +58,15 @@ fn serve() {
             }
             ["do", subject, operation, path] => {
                 let answer = pass_on(&mut subjects, subject, operation, path);
-                answer_line(&answer.unwrap_or_else(|error| format!("failed {error}")));
+                answer_line(
+                    &mut to,
+                    &answer.unwrap_or_else(|error| format!("failed {error}")),
+                );
                 continue;
             }
             _ => Err(io::Error::other(format!("unknown request `{line}`"))),
         };
-        answer(done);
+        answer(&mut to, done);
     }
     subjects.drain().for_each(|(_, subject)| end(subject));
 }
@@ -98,7 +113,7 @@ fn obey() {
     let mut kept: HashMap<String, File> = HashMap::new();
     for line in io::stdin().lines().map_while(Result::ok) {
         let (operation, path) = line.split_once(' ').unwrap_or((&line, ""));
-        answer(perform(operation, path, &mut kept));
+        answer(&mut io::stdout(), perform(operation, path, &mut kept));
     }
 }
 
@@ -151,15 +166,15 @@ fn perform(operation: &str, path: &str, kept: &mut HashMap<String, File>) -> io:
     }
 }
 
-fn answer(done: io::Result<()>) {
+fn answer(to: &mut impl Write, done: io::Result<()>) {
     match done {
-        Ok(()) => answer_line("passed"),
-        Err(error) if error.raw_os_error() == Some(13) => answer_line("denied"),
-        Err(error) => answer_line(&format!("failed {error}")),
+        Ok(()) => answer_line(to, "passed"),
+        Err(error) if error.raw_os_error() == Some(13) => answer_line(to, "denied"),
+        Err(error) => answer_line(to, &format!("failed {error}")),
     }
 }
 
-fn answer_line(text: &str) {
-    println!("{text}");
-    drop(io::stdout().flush());
+/// Nobody can be told when the answer cannot be written.
+fn answer_line(to: &mut impl Write, text: &str) {
+    drop(writeln!(to, "{text}").and_then(|()| to.flush()));
 }

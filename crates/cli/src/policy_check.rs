@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `gorget policy check`: what the agent would say about policy files, before it gets them.
+//!
+//! Every file is read to its end and everything found is shown. The policies of one file are then
+//! compiled together, so that a set which exceeds a limit is found here too. Nothing is asked of an
+//! agent or a cluster: symbolic links of workloads are unknown, and so is what a selector selects.
+//!
+//! A file that cannot be read does not keep the others from being checked, but decides the exit
+//! status, and so does a directory without policy files: "no errors" must mean that something was
+//! checked.
+
+use crate::render::{self, Color, Painter, Style};
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use gorget_engine::{Aliases, CompileError, PolicySet, compile};
+use gorget_model::Posture;
+use gorget_policy::{Location, Policy, Problem, ProblemSeverity, parse};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::{fs, iter};
+
+const EXIT_ERRORS: u8 = 1;
+const EXIT_UNREADABLE: u8 = 2;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Files, or directories in which all `*.yaml`, `*.yml` and `*.json` are checked
+    #[arg(value_name = "FILE", required = true)]
+    paths: Vec<PathBuf>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// A JSON array of problems
+    Json,
+}
+
+/// What was found in all files.
+#[derive(Debug, Default)]
+struct Findings {
+    files: usize,
+    policies: usize,
+    errors: usize,
+    warnings: usize,
+    /// With the line each is about.
+    problems: Vec<(Problem, String)>,
+}
+
+#[derive(Serialize)]
+struct JsonProblem<'a> {
+    file: &'a str,
+    line: u32,
+    column: u32,
+    severity: String,
+    field: &'a str,
+    reason: &'a str,
+    help: Option<&'a str>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut unreadable = Vec::new();
+    let mut findings = Findings::default();
+    for path in &arguments.paths {
+        match files(path) {
+            Ok(files) => {
+                for file in files {
+                    match fs::read_to_string(&file) {
+                        Ok(text) => findings.check(&file.display().to_string(), &text),
+                        Err(error) => unreadable.push((file, error)),
+                    }
+                }
+            }
+            Err(error) => unreadable.push((path.clone(), error)),
+        }
+    }
+    let text = match arguments.output {
+        Output::Text => findings.text(Painter::stdout(arguments.color)),
+        Output::Json => findings.json()?,
+    };
+    render::print(&text).context("cannot write the result")?;
+    let mut stderr = io::stderr().lock();
+    for (path, error) in &unreadable {
+        writeln!(stderr, "gorget: cannot read `{}`: {error}", path.display())?;
+    }
+    Ok(if !unreadable.is_empty() {
+        ExitCode::from(EXIT_UNREADABLE)
+    } else if findings.errors > 0 {
+        ExitCode::from(EXIT_ERRORS)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The path itself, or all policy files below it, sorted.
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    let mut directories = vec![path.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            // A link to a directory could lead back here; one to a file is how Kubernetes mounts a
+            // ConfigMap.
+            if entry.file_type()?.is_dir() {
+                directories.push(path);
+            } else if is_policy_file(&path) && !path.is_dir() {
+                files.push(path);
+            }
+        }
+    }
+    if files.is_empty() {
+        return Err(io::Error::other("no policy files in this directory"));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_policy_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["yaml", "yml", "json"]
+            .iter()
+            .any(|known| extension == *known)
+    })
+}
+
+impl Findings {
+    fn check(&mut self, file: &str, text: &str) {
+        let parsed = parse(file, text);
+        let policies: Vec<_> = parsed.policies.into_iter().map(Arc::new).collect();
+        self.files += 1;
+        self.policies += policies.len();
+        let set = PolicySet {
+            policies: policies.clone(),
+            file_posture: Posture::default(),
+            aliases: Aliases::default(),
+        };
+        let refused = compile(&set).err();
+        let refused = refused.map(|error| too_much(file, &policies, &error));
+        let lines: Vec<_> = text
+            .strip_prefix('\u{feff}')
+            .unwrap_or(text)
+            .lines()
+            .collect();
+        for problem in parsed.problems.into_iter().chain(refused) {
+            match problem.severity {
+                ProblemSeverity::Error => self.errors += 1,
+                ProblemSeverity::Warning => self.warnings += 1,
+            }
+            let line = lines.get(index(problem.at.line).saturating_sub(1));
+            let line = line.map_or_else(String::new, |line| (*line).to_owned());
+            self.problems.push((problem, line));
+        }
+    }
+
+    fn text(&self, painter: Painter) -> String {
+        let mut text = String::new();
+        for (problem, line) in &self.problems {
+            text.push_str(&shown(problem, line, painter));
+        }
+        let totals = [
+            count(self.files, "file", "files"),
+            count(self.policies, "policy", "policies"),
+            count(self.errors, "error", "errors"),
+            count(self.warnings, "warning", "warnings"),
+        ];
+        let style = match (self.errors, self.warnings) {
+            (0, 0) => Style::Good,
+            (0, _) => Style::Caution,
+            (_, _) => Style::Alarm,
+        };
+        text.push_str(&painter.paint(style, &totals.join(", ")));
+        text.push('\n');
+        text
+    }
+
+    fn json(&self) -> anyhow::Result<String> {
+        let problems: Vec<_> = self
+            .problems
+            .iter()
+            .map(|(problem, _)| JsonProblem {
+                file: &problem.at.file,
+                line: problem.at.line,
+                column: problem.at.column,
+                severity: problem.severity.to_string(),
+                field: &problem.field,
+                reason: &problem.reason,
+                help: problem.help.as_deref(),
+            })
+            .collect();
+        Ok(serde_json::to_string_pretty(&problems)? + "\n")
+    }
+}
+
+/// The problem of a file whose policies are each valid and together too much.
+fn too_much(file: &str, policies: &[Arc<Policy>], error: &CompileError) -> Problem {
+    let worst = match error {
+        CompileError::TooComplex { expensive, .. } => expensive.first().map(|(at, _)| at),
+        CompileError::TooManyDecisions { .. } => None,
+    };
+    let first = || {
+        let rule = policies.iter().find_map(|policy| policy.rules.first())?;
+        Some(&rule.at)
+    };
+    let at = worst.or_else(first).cloned().unwrap_or_else(|| Location {
+        file: file.into(),
+        line: 1,
+        column: 1,
+    });
+    Problem {
+        at,
+        severity: ProblemSeverity::Error,
+        field: String::new(),
+        reason: error.to_string(),
+        help: Some("none of these policies would be in force".to_owned()),
+    }
+}
+
+/// A problem with the line it is about.
+fn shown(problem: &Problem, line: &str, painter: Painter) -> String {
+    let style = match problem.severity {
+        ProblemSeverity::Error => Style::Alarm,
+        ProblemSeverity::Warning => Style::Caution,
+    };
+    let severity = painter.paint(style, &format!("{}:", problem.severity));
+    let at = painter.paint(Style::Strong, &format!("{}:", problem.at));
+    let mut text = format!("{at} {severity} ");
+    if !problem.field.is_empty() {
+        text.push_str(&problem.field);
+        text.push_str(": ");
+    }
+    text.push_str(&problem.reason);
+    text.push('\n');
+
+    let number = problem.at.line.to_string();
+    let margin: String = iter::repeat_n(' ', number.len()).collect();
+    if !line.trim().is_empty() {
+        let (line, caret) = render::excerpt(line, index(problem.at.column));
+        let blank = caret.trim_end_matches('^');
+        let bar = painter.paint(Style::Faint, "|");
+        let number = painter.paint(Style::Faint, &number);
+        let caret = painter.paint(style, "^");
+        text.push_str(&format!("  {number} {bar} {line}\n"));
+        text.push_str(&format!("  {margin} {bar} {blank}{caret}\n"));
+    }
+    if let Some(help) = &problem.help {
+        let label = painter.paint(Style::Strong, "help:");
+        text.push_str(&format!("  {margin} {label} {help}\n"));
+    }
+    text.push('\n');
+    text
+}
+
+fn count(number: usize, one: &str, more: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {more}"),
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

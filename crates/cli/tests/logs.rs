@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `gorget logs` against a feed that is served here.
+//!
+//! The program says on standard error what it follows once its subscriptions are in place; what is
+//! published after that must appear.
+#![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "runs the binary")]
+
+use gorget_model::{
+    Alert, AlertAction, AlertKind, Category, Container, Event, Level, Message, Node, PolicyRef,
+    Process, Workload,
+};
+use gorget_telemetry::{Feeder, bind, serve};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// A feed on a socket, until it is stopped.
+struct Agent {
+    feeder: Feeder,
+    socket: PathBuf,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    _directory: TempDir,
+}
+
+impl Agent {
+    fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let socket = directory.path().join("gorget.sock");
+        let feeder = Feeder::new();
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let (path, served) = (socket.clone(), feeder.clone());
+        let server = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let listener = bind(&path).unwrap();
+                ready.send(()).unwrap();
+                let shutdown = async {
+                    stopped.await.unwrap();
+                };
+                serve(served, listener, shutdown).await.unwrap();
+            });
+        });
+        is_ready.recv().unwrap();
+        Self {
+            feeder,
+            socket,
+            stop,
+            server,
+            _directory: directory,
+        }
+    }
+
+    fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.server.join().unwrap();
+    }
+}
+
+/// Runs the program until it has said what it follows.
+fn follow(socket: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_gorget"))
+        .args(["logs", "--socket", socket.to_str().unwrap()])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut first = String::new();
+    stderr.read_line(&mut first).unwrap();
+    (child, stderr, first)
+}
+
+fn alert() -> Event {
+    Event::Alert(Alert {
+        unix_micros: 1_767_323_045_000_006,
+        node: Arc::new(Node::default()),
+        workload: Arc::new(Workload::Container(Container {
+            id: "c0ffee".to_owned(),
+            name: "web".to_owned(),
+            ..Container::default()
+        })),
+        process: Process {
+            host_pid: 4242,
+            exe: "/usr/bin/head".to_owned(),
+            ..Process::default()
+        },
+        policy: PolicyRef {
+            name: "ksp-token".to_owned(),
+            ..PolicyRef::default()
+        },
+        kind: AlertKind::Policy,
+        category: Category::File,
+        source: "/usr/bin/head -c1 /run/secrets/token".to_owned(),
+        resource: "/run/secrets/token".to_owned(),
+        data: "lsm=FILE_OPEN".to_owned(),
+        action: AlertAction::Block,
+        result: "Permission denied",
+        enforcer: "BPFLSM",
+    })
+}
+
+fn message(text: &str) -> Event {
+    Event::Message(Message {
+        unix_micros: 1_767_323_045_000_006,
+        node: Arc::new(Node::default()),
+        level: Level::Warn,
+        text: text.to_owned(),
+    })
+}
+
+/// What the program prints about `events`, when it ends with success.
+fn printed(arguments: &[&str], events: impl IntoIterator<Item = Event>) -> String {
+    let agent = Agent::start();
+    let (child, _stderr, _first) = follow(&agent.socket, arguments);
+    for event in events {
+        agent.feeder.publish(event);
+    }
+    let output = child.wait_with_output().unwrap();
+    agent.stop();
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_alert_is_one_line_for_people() {
+    assert_eq!(
+        printed(&["--limit", "1"], [alert()]),
+        "03:04:05 BLOCK ksp-token  web  /usr/bin/head -c1 /run/secrets/token → \
+         /run/secrets/token  file, Permission denied, pid 4242\n"
+    );
+}
+
+#[test]
+fn an_alert_is_one_line_of_json_with_the_names_of_kubearmor() {
+    let text = printed(&["--limit", "1", "--json"], [alert()]);
+    assert_eq!(text.lines().count(), 1);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["PolicyName"], "ksp-token");
+    assert_eq!(json["HostPID"], 4242);
+    assert_eq!(json["Action"], "Block");
+}
+
+#[test]
+fn messages_are_followed_as_well() {
+    assert_eq!(
+        printed(&["--limit", "1"], [message("reloading failed")]),
+        "03:04:05 WARN  reloading failed\n"
+    );
+}
+
+#[test]
+fn only_what_is_named_is_followed() {
+    let events = || [message("one"), alert(), message("two")];
+    let text = printed(&["--alerts", "--limit", "1"], events());
+    assert!(text.contains("ksp-token"), "{text}");
+    let text = printed(&["--messages", "--limit", "2"], events());
+    assert!(text.contains("one") && text.contains("two"), "{text}");
+}
+
+#[test]
+fn colour_is_used_when_it_is_demanded() {
+    let text = printed(&["--limit", "1", "--color", "always"], [alert()]);
+    assert!(text.contains("\u{1b}[1;31mBLOCK\u{1b}[0m"), "{text:?}");
+}
+
+#[test]
+fn what_is_followed_is_said_on_standard_error() {
+    let agent = Agent::start();
+    let (mut child, _stderr, first) = follow(&agent.socket, &["--limit", "0"]);
+    let expected = format!(
+        "gorget: following alerts and messages of `{}`\n",
+        agent.socket.display()
+    );
+    assert_eq!(first, expected);
+    assert!(child.wait().unwrap().success());
+    agent.stop();
+}
+
+#[test]
+fn an_agent_that_goes_away_is_a_failure_with_a_message() {
+    let agent = Agent::start();
+    let (mut child, mut stderr, _first) = follow(&agent.socket, &[]);
+    agent.stop();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "gorget: the agent ended the feed\n");
+}
+
+#[test]
+fn a_reader_that_closed_the_pipe_is_no_failure() {
+    let agent = Agent::start();
+    let (mut child, mut stderr, _first) = follow(&agent.socket, &[]);
+    drop(child.stdout.take());
+    agent.feeder.publish(alert());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    agent.stop();
+}
+
+#[test]
+fn without_an_agent_the_socket_is_named_with_advice() {
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("gorget.sock");
+    let (mut child, _stderr, first) = follow(&socket, &[]);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let beginning = format!("gorget: cannot reach the agent at `{}`: ", socket.display());
+    assert!(first.starts_with(&beginning), "{first}");
+    assert!(first.contains("is `gorgetd` running?"), "{first}");
+}
