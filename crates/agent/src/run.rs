@@ -28,6 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 /// How long the directory must be quiet before it is read: an editor's write is several events.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// How long clients of the feed have to take what is queued for them when the agent stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Runs the agent until a signal ends it.
 pub fn run(args: Args) -> ExitCode {
     tracing_subscriber::fmt()
@@ -152,7 +155,11 @@ async fn live(config: Config) -> anyhow::Result<()> {
         tasks.spawn("containerd", watch);
         tasks.spawn("containers", follow_containers(changes, commands.clone()));
     }
-    let feed = gorget_telemetry::serve(feeder, listener, std::future::pending());
+    let (end_feed, feed_ends) = oneshot::channel::<()>();
+    let feed = gorget_telemetry::serve(feeder, listener, async {
+        // Also when the sender is dropped.
+        drop(feed_ends.await);
+    });
     let served = reporter.clone();
     tasks.spawn("feed", async move {
         if let Err(error) = feed.await {
@@ -175,6 +182,10 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let enforcer_ended = tokio::task::spawn_blocking(move || enforcer.join()).await;
     reading.store(false, Ordering::Release);
     let events_ended = tokio::task::spawn_blocking(move || events.join()).await;
+    drop(end_feed);
+    // The feed's clients get what was decided before the end; the other tasks do not end by
+    // themselves.
+    drop(tokio::time::timeout(FAREWELL, tasks.ended()).await);
     tasks.stop().await;
     if let Err(error) = fs::remove_file(&config.socket) {
         tracing::debug!("removing `{}`: {error}", config.socket.display());

@@ -416,8 +416,10 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 			q.workload = current_cgroup_workload();
 			t->entering = q.workload;
 		}
-	} else {
-		q.workload = current_cgroup_workload();
+	} else if (current_cgroup_workload()) {
+		/* It could not be remembered that the task is in the workload now. */
+		count_loss(ABI_LOSS_NO_MEMORY);
+		return -ENOMEM;
 	}
 	q.vfsmount = (u64)BPF_CORE_READ(bprm, file, f_path.mnt);
 	q.dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
@@ -430,15 +432,6 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 	return finish(decide(t, &q));
 }
 
-/* Seen from an execve that enters workload `index`, the root of the mount tree is its root. */
-static __noinline void learn_root_from_exec(u32 index, struct linux_binprm *bprm)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-
-	/* The runtime has made the container's root its own by now. */
-	learn_root(index, (u64)BPF_CORE_READ(task, fs, root.dentry));
-}
-
 SEC("lsm/bprm_committed_creds")
 int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 {
@@ -449,7 +442,8 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 	if (!t)
 		return 0;
 	if (t->entering && !t->workload) {
-		learn_root_from_exec(t->entering, bprm);
+		/* The runtime has made the container's root the task's own by now. */
+		learn_root(t->entering, (u64)BPF_CORE_READ(task, fs, root.dentry));
 		t->workload = t->entering;
 	}
 	t->entering = 0;
