@@ -3,10 +3,10 @@
 //!
 //! Who owns what:
 //!
-//! - one thread owns the kernel side ([`enforcer`]): it alone knows what is in force and changes it;
+//! - one thread owns the kernel side (`enforcer`): it alone knows what is in force and changes it;
 //! - one thread reads the ring buffer and publishes alerts;
 //! - one single-threaded tokio runtime watches the policy directory, containerd and signals, and
-//!   serves the feed. Its tasks are spawned in [`tasks`] and nowhere else.
+//!   serves the feed. Its tasks are spawned in `tasks` and nowhere else.
 //!
 //! Invariant: a change that cannot be made leaves in force what was in force, and is reported.
 //! Nothing a policy file, containerd or a client sends can end the agent.

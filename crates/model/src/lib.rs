@@ -15,6 +15,8 @@ mod workload;
 
 pub use access::{Access, Category, Modes, Object, Subject};
 pub use access::{Cause, Outcome, RuleId, Verdict};
-pub use event::{Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process};
+pub use event::{
+    Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process,
+};
 pub use kernel::{KernelEvent, Loss, LossStage, Operation, TaskInfo};
 pub use workload::{Container, Host, Mode, Posture, Workload};

@@ -54,7 +54,9 @@ pub enum Mode {
 
 /// What happens, in allow-list mode, to an operation that no rule lists.
 /// KubeArmor: `defaultFilePosture` and its siblings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Posture {
     /// It passes.

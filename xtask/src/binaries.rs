@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Building the programs that run in the virtual machine.
+//!
+//! They are linked statically, so that they run in the guest and in containers
+//! whatever C library these have. The static build has a target directory part
+//! of its own (`--target`), so it does not disturb the ordinary build.
+
+use crate::command;
+use anyhow::{Context as _, Result, bail};
+use cargo_metadata::{Artifact, Message, TargetKind};
+use std::env;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+/// Where the static programs are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binaries {
+    pub(crate) gorgetd: PathBuf,
+    pub(crate) gorget: PathBuf,
+    /// Performs operations inside workloads, for the tests.
+    pub(crate) actor: PathBuf,
+    /// The integration tests of `vmtest`, empty unless asked for.
+    pub(crate) tests: Vec<PathBuf>,
+}
+
+impl Binaries {
+    /// The programs and their names in a job.
+    pub(crate) fn programs(&self) -> Vec<(String, PathBuf)> {
+        vec![
+            ("gorgetd".to_owned(), self.gorgetd.clone()),
+            ("gorget".to_owned(), self.gorget.clone()),
+            ("actor".to_owned(), self.actor.clone()),
+        ]
+    }
+}
+
+/// The target triple of static builds and the environment variable that makes them static.
+pub(crate) fn static_env() -> (String, (String, String)) {
+    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let variable = triple.to_uppercase().replace('-', "_");
+    let flags = (
+        format!("CARGO_TARGET_{variable}_RUSTFLAGS"),
+        "-C target-feature=+crt-static".to_owned(),
+    );
+    (triple, flags)
+}
+
+/// Builds the agent, the command line tool and the actor, and on demand the tests.
+pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
+    let packages = [
+        "-p",
+        "gorget-agent",
+        "-p",
+        "gorget-cli",
+        "-p",
+        "gorget-vmtest",
+    ];
+    let artifacts = cargo("build", &[&packages[..], &["--bins"]].concat())?;
+    let tests = if with_tests {
+        executables(&cargo(
+            "test",
+            &["-p", "gorget-vmtest", "--test", "*", "--no-run"],
+        )?)
+    } else {
+        Vec::new()
+    };
+    Ok(Binaries {
+        gorgetd: binary(&artifacts, "gorgetd")?,
+        gorget: binary(&artifacts, "gorget")?,
+        actor: binary(&artifacts, "actor")?,
+        tests,
+    })
+}
+
+fn cargo(subcommand: &str, arguments: &[&str]) -> Result<Vec<Artifact>> {
+    let (triple, (variable, flags)) = static_env();
+    let mut child = command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .arg(subcommand)
+        .args(arguments)
+        .args([
+            "--target",
+            &triple,
+            "--message-format=json-render-diagnostics",
+        ])
+        .env(variable, flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run `cargo`")?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let mut artifacts = Vec::new();
+    for message in Message::parse_stream(BufReader::new(stdout)) {
+        if let Message::CompilerArtifact(artifact) =
+            message.context("cannot read cargo's output")?
+        {
+            artifacts.push(artifact);
+        }
+    }
+    let status = child.wait().context("cannot wait for `cargo`")?;
+    if !status.success() {
+        bail!("`cargo {subcommand}` failed ({status})");
+    }
+    Ok(artifacts)
+}
+
+fn binary(artifacts: &[Artifact], name: &str) -> Result<PathBuf> {
+    artifacts
+        .iter()
+        .filter(|artifact| artifact.target.name == name)
+        .find_map(|artifact| artifact.executable.clone())
+        .map(PathBuf::from)
+        .with_context(|| format!("cargo built no program `{name}`"))
+}
+
+fn executables(artifacts: &[Artifact]) -> Vec<PathBuf> {
+    artifacts
+        .iter()
+        .filter(|artifact| artifact.target.kind.contains(&TargetKind::Test))
+        .filter_map(|artifact| artifact.executable.clone())
+        .map(PathBuf::from)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn artifact(name: &str, kind: &str, executable: Option<&str>) -> Artifact {
+        serde_json::from_value(serde_json::json!({
+            "package_id": "p", "manifest_path": "/p/Cargo.toml", "features": [], "filenames": [],
+            "fresh": true, "executable": executable,
+            "profile": {"opt_level": "0", "debuginfo": 0, "debug_assertions": true,
+                "overflow_checks": true, "test": kind == "test"},
+            "target": {"name": name, "kind": [kind], "crate_types": ["bin"],
+                "src_path": "/p/src/main.rs", "edition": "2024"},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_integration_tests_are_collected() {
+        let built = [
+            artifact("actor", "bin", Some("/t/actor")),
+            artifact("agent", "test", Some("/t/agent-1")),
+            artifact("model", "lib", None),
+        ];
+        assert_eq!(executables(&built), [PathBuf::from("/t/agent-1")]);
+    }
+
+    #[test]
+    fn a_program_is_found_by_its_name() {
+        let built = [
+            artifact("gorget", "lib", None),
+            artifact("gorget", "bin", Some("/t/gorget")),
+        ];
+        assert_eq!(
+            binary(&built, "gorget").unwrap(),
+            PathBuf::from("/t/gorget")
+        );
+        let error = binary(&built, "gorgetd").unwrap_err();
+        assert_eq!(error.to_string(), "cargo built no program `gorgetd`");
+    }
+
+    #[test]
+    fn the_static_flag_is_limited_to_the_target() {
+        let (triple, (variable, flags)) = static_env();
+        assert_eq!(
+            triple.to_uppercase().replace('-', "_").len() + 23,
+            variable.len()
+        );
+        assert_eq!(flags, "-C target-feature=+crt-static");
+    }
+}

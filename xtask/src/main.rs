@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every task of the project that is not plain cargo: `cargo xtask ...`.
+//!
+//! This file has the command line; each task has a module. Tasks install what
+//! they need from the host's packages and say so. A task that fails says why in
+//! its last line and ends with 101, so that it can be told from a job in the
+//! virtual machine, whose exit code `vm` and `demo` pass on.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tasks talk to the person who started them"
+)]
+
+mod binaries;
+mod changelog;
+mod command;
+mod demo;
+mod packages;
+mod test;
+mod tidy;
+mod tools;
+mod vm;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use vm::{Job, Line, Suite, Vm};
+
+/// The exit code when the task itself fails.
+const FAILED: u8 = 101;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Gorget project")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Show a policy enforced on a container, in a throw-away virtual machine
+    Demo,
+    /// Run everything there is: formats, lints, tests, kernel harness, virtual machine
+    Test {
+        /// Leave out the virtual machine
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Run a command in a throw-away virtual machine, as root, and end with its exit code
+    Vm(VmArguments),
+    /// Check layers, licences, file lengths and other promises of the layout
+    Tidy,
+    /// Assemble the changelog fragments under a heading for this version
+    Changelog {
+        /// Such as 0.2.0
+        version: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct VmArguments {
+    /// Debian release of the kernel
+    #[arg(long, value_enum, default_value_t = Suite::Bookworm)]
+    kernel: Suite,
+    /// Debian release of everything else
+    #[arg(long, value_enum, default_value_t = Suite::Bookworm)]
+    image: Suite,
+    /// Memory of the guest
+    #[arg(long, default_value = "1G")]
+    memory: String,
+    /// Count instructions instead of time (one processor, slow, repeatable)
+    #[arg(long)]
+    icount: bool,
+    /// More kernel arguments
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// End with a failure if the guest runs longer
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+    /// Where to put what the command leaves in /out
+    #[arg(long, value_name = "DIR")]
+    keep_output: Option<PathBuf>,
+    /// A file or directory to put into /job, besides `gorgetd`, `gorget` and `actor`
+    #[arg(long, value_name = "PATH")]
+    with: Vec<PathBuf>,
+    /// Neither build nor put the project's programs into /job
+    #[arg(long)]
+    no_build: bool,
+    /// Run by a shell in /job; without it, the terminal gets a shell
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = std::env::set_current_dir(top())
+        .context("cannot go to the top of the repository")
+        .and_then(|()| match cli.task {
+            Task::Demo => demo::run(),
+            Task::Test { quick } => test::run(quick),
+            Task::Vm(arguments) => run_vm(arguments),
+            Task::Tidy => tidy::run(),
+            Task::Changelog { version } => changelog::run(&version),
+        });
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The top of the repository, wherever the task was called.
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or_else(|| Path::new("."))
+}
+
+fn run_vm(arguments: VmArguments) -> Result<u8> {
+    let mut files = Vec::new();
+    for path in arguments.with {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            bail!("`{}` has no name to use in /job", path.display());
+        };
+        files.push((name.to_owned(), path));
+    }
+    if !arguments.no_build {
+        tools::for_building()?;
+        files.extend(binaries::build(false)?.programs());
+    }
+    let vm = Vm {
+        kernel: arguments.kernel,
+        user_space: arguments.image,
+        memory: arguments.memory,
+        icount: arguments.icount,
+        append: arguments.append,
+        timeout: Duration::from_secs(arguments.timeout),
+        interactive: arguments.command.is_empty(),
+    };
+    let job = Job {
+        files,
+        command: shell_text(&arguments.command),
+        output: arguments.keep_output,
+    };
+    pass_on(vm::run(&vm, &job, &mut print)?)
+}
+
+/// The exit code of a job, as the exit code of the task.
+pub(crate) fn pass_on(outcome: vm::Outcome) -> Result<u8> {
+    outcome.ending.map_err(anyhow::Error::msg)
+}
+
+pub(crate) fn print(line: Line<'_>) {
+    match line {
+        Line::Output(text) => println!("{text}"),
+        Line::Kernel(text) => eprintln!("[kernel] {text}"),
+    }
+}
+
+/// One argument is shell text; of several, each is a word, as in `cargo xtask vm -- ls -l "a b"`.
+fn shell_text(words: &[String]) -> String {
+    match words {
+        [] => "exec bash -i".to_owned(),
+        [text] => text.clone(),
+        words => {
+            let quoted = words
+                .iter()
+                .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+            quoted.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_argument_is_shell_text_and_several_are_words() {
+        let text = |words: &[&str]| {
+            shell_text(
+                &words
+                    .iter()
+                    .map(|word| (*word).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(text(&["exit 7"]), "exit 7");
+        assert_eq!(text(&["echo", "a b", "it's"]), r"'echo' 'a b' 'it'\''s'");
+    }
+}
