@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was attempted, and what was decided about it.
 
+use crate::{Capability, Device, Preset, Socket, Syscall};
 use std::fmt;
 
 /// The kind of operation a rule speaks about. Categories are independent of each other: an Allow
@@ -11,11 +12,32 @@ pub enum Category {
     Process,
     /// A file is read, or anything about it or its directory entry is changed.
     File,
+    /// A socket is created, connected, bound, listened on, accepted from or sent with.
+    Network,
+    /// A name is looked up.
+    Dns,
+    /// A capability is used.
+    Capability,
+    /// A system call is made. Only ever audited.
+    Syscall,
+    /// A USB device is plugged in. Hosts only.
+    Device,
+    /// Something happens that a [`Preset`] describes.
+    Preset,
 }
 
 impl Category {
     /// Every category, in the order in which tables are laid out.
-    pub const ALL: [Self; 2] = [Self::Process, Self::File];
+    pub const ALL: [Self; 8] = [
+        Self::Process,
+        Self::File,
+        Self::Network,
+        Self::Dns,
+        Self::Capability,
+        Self::Syscall,
+        Self::Device,
+        Self::Preset,
+    ];
 }
 
 impl fmt::Display for Category {
@@ -23,6 +45,12 @@ impl fmt::Display for Category {
         f.write_str(match self {
             Self::Process => "process",
             Self::File => "file",
+            Self::Network => "network",
+            Self::Dns => "dns",
+            Self::Capability => "capability",
+            Self::Syscall => "syscall",
+            Self::Device => "device",
+            Self::Preset => "preset",
         })
     }
 }
@@ -44,9 +72,26 @@ pub enum Object {
     Path(Vec<u8>),
     /// An image without a name in the tree (memfd, unlinked). No path rule matches it.
     Nameless,
+    /// Of [`Category::Network`].
+    Socket(Socket),
+    /// Of [`Category::Dns`]: the name that is looked up, as sent.
+    Domain(Vec<u8>),
+    /// Of [`Category::Capability`].
+    Capability(Capability),
+    /// Of [`Category::Syscall`].
+    Syscall {
+        /// Which.
+        call: Syscall,
+        /// The path it is given, resolved as the kernel did; `None` when it takes none.
+        path: Option<Vec<u8>>,
+    },
+    /// Of [`Category::Device`].
+    Device(Device),
+    /// Of [`Category::Preset`].
+    Preset(Preset),
 }
 
-/// How an object is accessed. For [`Category::Process`] `read` and `write` are both false.
+/// How an object is accessed. `read`, `write` and `tree` are only ever true for [`Category::File`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Modes {
     /// Content is read.
@@ -58,6 +103,8 @@ pub struct Modes {
     pub owner: bool,
     /// A directory is moved or removed, and with it everything below it.
     pub tree: bool,
+    /// The task has a controlling terminal.
+    pub terminal: bool,
 }
 
 /// One attempted operation, with everything a decision may depend on.
@@ -71,6 +118,8 @@ pub struct Access {
     pub object: Object,
     /// How.
     pub modes: Modes,
+    /// Of [`Category::Process`]: the new program's arguments after `argv[0]`.
+    pub arguments: Vec<Vec<u8>>,
 }
 
 /// Index of a rule in the ruleset that decided.

@@ -9,14 +9,24 @@
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 
 mod access;
+mod capability;
+mod device;
 mod event;
 mod kernel;
+pub mod network;
+mod preset;
+mod syscall;
 mod workload;
 
 pub use access::{Access, Category, Modes, Object, Subject};
 pub use access::{Cause, Outcome, RuleId, Verdict};
+pub use capability::Capability;
+pub use device::{Device, class_by_name};
 pub use event::{
     Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process,
 };
 pub use kernel::{KernelEvent, Loss, LossStage, Operation, TaskInfo};
-pub use workload::{Container, Host, Mode, Posture, Workload};
+pub use network::{Protocol, Socket};
+pub use preset::Preset;
+pub use syscall::Syscall;
+pub use workload::{Container, Host, Mode, Posture, Postures, Workload};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who is protected.
 
+use crate::Category;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -66,4 +67,40 @@ pub enum Posture {
     Audit,
     /// It is denied with an alert.
     Block,
+}
+
+/// Default postures by category. Processes and files share one, as do protocols and DNS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Postures {
+    /// `defaultFilePosture`: processes and files.
+    pub file: Posture,
+    /// `defaultNetworkPosture`: protocols and DNS.
+    pub network: Posture,
+    /// `defaultCapabilitiesPosture`.
+    pub capabilities: Posture,
+    /// `hostDefaultDevicePosture`.
+    pub device: Posture,
+}
+
+impl Postures {
+    /// The same for everything.
+    pub fn all(posture: Posture) -> Self {
+        Self {
+            file: posture,
+            network: posture,
+            capabilities: posture,
+            device: posture,
+        }
+    }
+
+    /// Which one decides. System calls and presets have no allow lists and so no posture.
+    pub fn of(&self, category: Category) -> Option<Posture> {
+        match category {
+            Category::Process | Category::File => Some(self.file),
+            Category::Network | Category::Dns => Some(self.network),
+            Category::Capability => Some(self.capabilities),
+            Category::Device => Some(self.device),
+            Category::Syscall | Category::Preset => None,
+        }
+    }
 }

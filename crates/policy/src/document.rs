@@ -9,10 +9,9 @@ use crate::fields::{Field, Fields, Names};
 use crate::meta::{Copied, MetaSpec};
 use crate::policy::{Kind, Policy, Rule};
 use crate::problem::{Position, Problem, Problems, quote};
-use crate::rules::read_block;
+use crate::rules::{Block, read_block};
 use crate::selector::read_selector;
 use crate::yaml::{Documents, Node, Value};
-use gorget_model::Category;
 
 /// Kubernetes keeps no object larger than 1.5 MiB.
 const MOST_BYTES: usize = 4 << 20;
@@ -118,6 +117,7 @@ fn read_policy(document: &Node, copied: &mut Copied, problems: &mut Problems) ->
         name,
         selector,
         rules,
+        native_apparmor: String::new(),
     })
 }
 
@@ -159,7 +159,7 @@ fn read_names(
     let namespace = match kind {
         Kind::Container => metadata.text("namespace", problems),
         // COMPAT: host policies are cluster-scoped; a namespace in one is ignored.
-        Kind::Host => None,
+        Kind::Host | Kind::Cluster => None,
     };
     let namespace = namespace.filter(|namespace| !namespace.text.is_empty());
     if let Some(namespace) = namespace {
@@ -197,21 +197,17 @@ fn read_spec(
     problems: &mut Problems,
 ) -> Option<(crate::Selector, Vec<Rule>)> {
     let names = match kind {
-        Kind::Container => POLICY_SPEC,
+        Kind::Container | Kind::Cluster => POLICY_SPEC,
         Kind::Host => HOST_POLICY_SPEC,
     };
     let spec = Fields::open(node, field, names, problems)?;
     let meta = MetaSpec::read(&spec, problems);
     let selector = read_selector(kind, &spec, problems);
     let mut rules = Vec::new();
-    for category in Category::ALL {
-        let name = match category {
-            Category::Process => "process",
-            Category::File => "file",
-        };
+    for (name, block) in [("process", Block::Process), ("file", Block::File)] {
         if let Some(node) = spec.get(name) {
             let field = Field::Key(&spec.field, name);
-            read_block(node, field, category, &meta, &mut rules, copied, problems);
+            read_block(node, field, block, &meta, &mut rules, copied, problems);
         }
     }
     // The blocks and their lists are read in a fixed order, whatever the order in the file.

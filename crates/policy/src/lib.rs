@@ -28,6 +28,6 @@ mod yaml;
 pub use document::{Parsed, parse};
 pub use glob::{Glob, Token};
 pub use policy::{
-    Action, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source,
+    Action, DeviceMatcher, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source,
 };
 pub use problem::{Problem, ProblemSeverity};

@@ -6,7 +6,8 @@
 //! fields mean is in `gorget-engine`; whom a policy is for is in `selector`.
 
 use crate::Glob;
-use gorget_model::Category;
+use gorget_model::{Capability, Category, Preset, Protocol, Syscall};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub enum Kind {
     Container,
     /// `KubeArmorHostPolicy`: the host.
     Host,
+    /// `KubeArmorClusterPolicy`: containers of several namespaces.
+    Cluster,
 }
 
 /// One validated policy document.
@@ -32,6 +35,9 @@ pub struct Policy {
     pub selector: Selector,
     /// Its rules, in the order written, one for each object and comma-list element.
     pub rules: Vec<Rule>,
+    /// `apparmor`: lines in AppArmor's own language, which only that backend can enforce. Empty
+    /// when none.
+    pub native_apparmor: String,
 }
 
 /// Which workloads a policy is for. All conditions must hold.
@@ -65,6 +71,8 @@ pub struct Rule {
     pub sources: Vec<Source>,
     /// Conditions on the access.
     pub modifiers: Modifiers,
+    /// `allowedArgs`: the only arguments after `argv[0]` that satisfy the rule; empty means any.
+    pub allowed_arguments: BTreeSet<String>,
     /// What it asks for.
     pub action: Action,
     /// 1 to 10.
@@ -75,6 +83,8 @@ pub struct Rule {
     pub message: String,
     /// Where it is written: the first character of the rule.
     pub at: Location,
+    /// The last line of what is written there.
+    pub last_line: u32,
 }
 
 /// Which objects a rule names. Paths are absolute; bytes, not characters, are compared.
@@ -93,6 +103,42 @@ pub enum ObjectMatcher {
     },
     /// `pattern`.
     Pattern(Glob),
+    /// `protocol`.
+    Protocol(Protocol),
+    /// `domain`: it and every domain below it. Lower case, without a dot at the end.
+    Domain(String),
+    /// `capability`.
+    Capability(Capability),
+    /// A system call, whatever path it is given or none.
+    Syscall(Syscall),
+    /// A system call that is given this path.
+    SyscallPath(Syscall, String),
+    /// A system call that is given a path in this directory.
+    SyscallDirectory {
+        /// Which call.
+        call: Syscall,
+        /// Ends with a slash.
+        dir: String,
+        /// Everything below, not only direct children.
+        recursive: bool,
+    },
+    /// `matchDevice`.
+    Device(DeviceMatcher),
+    /// A preset.
+    Preset(Preset),
+}
+
+/// Which USB devices a rule names; `None` is any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceMatcher {
+    /// `class`; `None` is `ALL`.
+    pub class: Option<u8>,
+    /// `subClass`.
+    pub subclass: Option<u8>,
+    /// `protocol`.
+    pub protocol: Option<u8>,
+    /// `level`, from 1.
+    pub level: Option<u8>,
 }
 
 /// Which subjects a rule names.
@@ -116,6 +162,8 @@ pub struct Modifiers {
     pub read_only: bool,
     /// Only the object's owner satisfies the rule.
     pub owner_only: bool,
+    /// `pts: false`: only a task without a controlling terminal satisfies the rule.
+    pub no_terminal: bool,
 }
 
 /// A place in a policy file. Lines and columns count from 1; columns count characters.

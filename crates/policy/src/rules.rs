@@ -13,6 +13,23 @@ use crate::policy::{Modifiers, ObjectMatcher, Rule, Source};
 use crate::problem::{Problems, quote};
 use crate::yaml::Node;
 use gorget_model::Category;
+use std::collections::BTreeSet;
+
+/// The blocks whose objects are paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Block {
+    Process,
+    File,
+}
+
+impl Block {
+    fn category(self) -> Category {
+        match self {
+            Self::Process => Category::Process,
+            Self::File => Category::File,
+        }
+    }
+}
 
 /// The lists of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +51,7 @@ impl List {
     }
 
     /// Fields of an entry. `pts` and `allowedArgs` are KubeArmor's.
-    fn names(self, category: Category) -> Names {
+    fn names(self, block: Block) -> Names {
         macro_rules! names {
             ([$($known:literal),*], [$($unsupported:literal),*]) => {
                 Names {
@@ -43,19 +60,19 @@ impl List {
                 }
             };
         }
-        match (category, self) {
-            (Category::Process, Self::Paths) => {
+        match (block, self) {
+            (Block::Process, Self::Paths) => {
                 names!(["path", "execname", "fromSource"], ["pts", "allowedArgs"])
             }
-            (Category::Process, Self::Directories) => {
+            (Block::Process, Self::Directories) => {
                 names!(["dir", "recursive", "fromSource"], ["pts"])
             }
-            (Category::Process, Self::Patterns) => names!(["pattern"], []),
-            (Category::File, Self::Paths) => names!(["path", "fromSource", "readOnly"], ["pts"]),
-            (Category::File, Self::Directories) => {
+            (Block::Process, Self::Patterns) => names!(["pattern"], []),
+            (Block::File, Self::Paths) => names!(["path", "fromSource", "readOnly"], ["pts"]),
+            (Block::File, Self::Directories) => {
                 names!(["dir", "recursive", "fromSource", "readOnly"], ["pts"])
             }
-            (Category::File, Self::Patterns) => names!(["pattern", "readOnly"], []),
+            (Block::File, Self::Patterns) => names!(["pattern", "readOnly"], []),
         }
     }
 }
@@ -83,7 +100,7 @@ const SOURCE: Names = Names {
 pub(crate) fn read_block(
     node: &Node,
     field: Field<'_>,
-    category: Category,
+    kind: Block,
     spec: &MetaSpec,
     rules: &mut Vec<Rule>,
     copied: &mut Copied,
@@ -101,28 +118,31 @@ pub(crate) fn read_block(
         let list_field = Field::Key(&fields.field, list.name());
         for (index, node) in fields.list(list.name(), problems).iter().enumerate() {
             let field = Field::Index(&list_field, index);
-            let Some(entry) = Fields::open(node, field, list.names(category), problems) else {
+            let Some(entry) = Fields::open(node, field, list.names(kind), problems) else {
                 continue;
             };
-            let object = read_object(&entry, list, category, problems);
+            let object = read_object(&entry, list, kind, problems);
             let sources = read_sources(&entry, problems);
             let modifiers = Modifiers {
                 read_only: entry.flag("readOnly", problems),
                 owner_only: entry.flag("ownerOnly", problems),
+                no_terminal: false,
             };
             let written = MetaSpec::read(&entry, problems);
             let meta = inheritance.resolve(&written, entry.at, copied, problems);
             if let (Some(object), Some(meta)) = (object, meta) {
                 rules.push(Rule {
-                    category,
+                    category: kind.category(),
                     object,
                     sources,
                     modifiers,
+                    allowed_arguments: BTreeSet::new(),
                     action: meta.action,
                     severity: meta.severity,
                     tags: meta.tags,
                     message: meta.message,
                     at: problems.location(entry.at),
+                    last_line: entry.at.line,
                 });
             }
         }
@@ -132,11 +152,11 @@ pub(crate) fn read_block(
 fn read_object(
     entry: &Fields<'_>,
     list: List,
-    category: Category,
+    block: Block,
     problems: &mut Problems,
 ) -> Option<ObjectMatcher> {
-    match (list, category) {
-        (List::Paths, Category::Process) => match (entry.get("path"), entry.get("execname")) {
+    match (list, block) {
+        (List::Paths, Block::Process) => match (entry.get("path"), entry.get("execname")) {
             (Some(_), Some(_)) => {
                 let reason = "has both `path` and `execname`";
                 problems.error_with_help(entry.at, entry.field, reason, "make it two entries");
@@ -153,15 +173,15 @@ fn read_object(
                     .map(ObjectMatcher::ExecName)
             }
         },
-        (List::Paths, Category::File) => read_path(entry, problems).map(ObjectMatcher::Path),
-        (List::Directories, Category::Process | Category::File) => {
+        (List::Paths, Block::File) => read_path(entry, problems).map(ObjectMatcher::Path),
+        (List::Directories, Block::Process | Block::File) => {
             let (dir, recursive) = read_directory(entry, problems);
             Some(ObjectMatcher::Directory {
                 dir: dir?,
                 recursive,
             })
         }
-        (List::Patterns, Category::Process | Category::File) => {
+        (List::Patterns, Block::Process | Block::File) => {
             read_pattern(entry, problems).map(ObjectMatcher::Pattern)
         }
     }

@@ -31,9 +31,12 @@ impl Policy {
     /// Whether the policy is for `workload`.
     pub fn selects(&self, workload: &Workload) -> bool {
         match (self.kind, workload) {
-            (Kind::Container, Workload::Container(container)) => self.selects_container(container),
+            (Kind::Container | Kind::Cluster, Workload::Container(container)) => {
+                self.selects_container(container)
+            }
             (Kind::Host, Workload::Host(host)) => self.selects_host(host),
-            (Kind::Container, Workload::Host(_)) | (Kind::Host, Workload::Container(_)) => false,
+            (Kind::Container | Kind::Cluster, Workload::Host(_))
+            | (Kind::Host, Workload::Container(_)) => false,
         }
     }
 
@@ -41,7 +44,7 @@ impl Policy {
     pub fn qualified_name(&self) -> String {
         match self.kind {
             Kind::Container => format!("{}/{}", self.effective_namespace(), self.name),
-            Kind::Host => self.name.clone(),
+            Kind::Host | Kind::Cluster => self.name.clone(),
         }
     }
 
@@ -88,7 +91,7 @@ pub(crate) fn read_selector(
     problems: &mut Problems,
 ) -> Option<Selector> {
     match kind {
-        Kind::Container => {
+        Kind::Container | Kind::Cluster => {
             let Some(node) = spec.get("selector") else {
                 return Some(Selector::default());
             };
@@ -146,7 +149,7 @@ fn read_labels(
             }
         };
         match kind {
-            Kind::Container if key == CONTAINER_NAME => {
+            Kind::Container | Kind::Cluster if key == CONTAINER_NAME => {
                 read.container_names = read_container_names(value, at, field, problems);
             }
             Kind::Host if HOST_NAME_EXPRESSIONS.contains(&key) => {
@@ -156,7 +159,9 @@ fn read_labels(
             Kind::Host if HOST_NAMES.contains(&key) && elements(value).next().is_none() => {
                 problems.error_with_help(at, field, "names no host", "`\"*\"` is every host");
             }
-            Kind::Container | Kind::Host => read.labels.push((key.to_owned(), value.clone())),
+            Kind::Container | Kind::Cluster | Kind::Host => {
+                read.labels.push((key.to_owned(), value.clone()))
+            }
         }
     }
     Some(read)

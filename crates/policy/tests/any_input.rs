@@ -112,6 +112,14 @@ fn check(text: &str) -> Result<(), TestCaseError> {
                 ObjectMatcher::ExecName(name) => !name.is_empty() && !name.contains('/'),
                 ObjectMatcher::Directory { dir, .. } => is_directory(dir),
                 ObjectMatcher::Pattern(glob) => !glob.tokens.is_empty(),
+                ObjectMatcher::Domain(domain) => !domain.is_empty() && !domain.ends_with('.'),
+                ObjectMatcher::SyscallPath(_, path) => is_path(path),
+                ObjectMatcher::SyscallDirectory { dir, .. } => is_directory(dir),
+                ObjectMatcher::Device(device) => device.level != Some(0),
+                ObjectMatcher::Protocol(_)
+                | ObjectMatcher::Capability(_)
+                | ObjectMatcher::Syscall(_)
+                | ObjectMatcher::Preset(_) => true,
             };
             prop_assert!(good, "{:?}", rule.object);
             for source in &rule.sources {

@@ -94,7 +94,8 @@ fn everything_about_a_rule_is_read() {
         first.modifiers,
         Modifiers {
             read_only: false,
-            owner_only: true
+            owner_only: true,
+            no_terminal: false
         }
     );
     assert_eq!(first.action, Action::Audit);
@@ -133,14 +134,16 @@ fn everything_about_a_rule_is_read() {
         rules[4].modifiers,
         Modifiers {
             read_only: true,
-            owner_only: true
+            owner_only: true,
+            no_terminal: false
         }
     );
     assert_eq!(
         rules[6].modifiers,
         Modifiers {
             read_only: true,
-            owner_only: false
+            owner_only: false,
+            no_terminal: false
         }
     );
 }
