@@ -11,8 +11,10 @@
 //!
 //! Failure: the work is bounded. A set that exceeds a bound is refused as a whole.
 
+use crate::arguments::Arguments;
 use crate::automaton::Automaton;
-use crate::forms::{Aliases, Form};
+use crate::decisions::{Decisions, MOST_TESTS};
+use crate::forms::{Aliases, Form, local_sockets};
 use crate::minimise::minimise;
 use crate::nfa::{Nfa, Overflow, index};
 use crate::precedence::{Candidate, Circumstances, Facts, Judge};
@@ -20,7 +22,7 @@ use crate::ruleset::{Compiled, RuleInfo, Ruleset, content_id};
 use crate::subsets::{BUDGET, Budget, Raw, determinise};
 use crate::table::{Cell, DecisionTable, Variant};
 use crate::trees::{Guard, Reach, guarded_directories, strictest};
-use gorget_model::{Category, Posture, RuleId, Verdict};
+use gorget_model::{Category, Posture, Postures, RuleId};
 use gorget_policy::{Action, Location, ObjectMatcher, Policy, Rule, Source, Token};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,10 +45,13 @@ const NAMED_PATTERNS: usize = 3;
 pub struct PolicySet {
     /// Every policy that selects the workload, in any order.
     pub policies: Vec<Arc<Policy>>,
-    /// The default posture for processes and files.
-    pub file_posture: Posture,
+    /// What decides in allow-list mode about what is not listed.
+    pub postures: Postures,
     /// Symbolic links inside the workload.
     pub aliases: Aliases,
+    /// Domains with which the workload's resolver completes names, such as
+    /// `shop.svc.cluster.local`: a rule for a domain also names the completed ones.
+    pub search_domains: Vec<String>,
 }
 
 /// Why a policy set cannot be compiled. Nothing of it is in force then.
@@ -79,6 +84,16 @@ pub enum CompileError {
         /// Subjects that rules treat differently.
         sources: usize,
     },
+    /// Too many different `allowedArgs` compete for the same programs.
+    #[error(
+        "{part} rules with `allowedArgs` for the same object depend on each other in more than {limit} ways"
+    )]
+    TooManyTests {
+        /// Which table.
+        part: Part,
+        /// How many there may be.
+        limit: usize,
+    },
 }
 
 /// A part of a ruleset, in messages.
@@ -88,6 +103,8 @@ pub enum Part {
     Objects(Category),
     /// `fromSource` of all categories.
     Sources,
+    /// `allowedArgs`.
+    Arguments,
 }
 
 impl fmt::Display for Part {
@@ -95,6 +112,7 @@ impl fmt::Display for Part {
         match self {
             Self::Objects(category) => category.fmt(f),
             Self::Sources => f.write_str("`fromSource`"),
+            Self::Arguments => f.write_str("`allowedArgs`"),
         }
     }
 }
@@ -127,12 +145,14 @@ pub(crate) fn compile_within(
 ) -> Result<Ruleset, CompileError> {
     let rules = in_order(&set.policies);
     let sources = Sources::compile(&rules, &set.aliases, budget)?;
+    let (arguments, list_numbers) = compile_arguments(&rules, budget)?;
     let facts: Vec<Facts> = rules
         .iter()
         .map(|Placed { rule, .. }| Facts {
             action: rule.action,
             modifiers: rule.modifiers,
             condition: sources.condition(rule),
+            arguments: list_numbers.get(&rule.allowed_arguments).copied(),
         })
         .collect();
     let compiler = Compiler {
@@ -143,21 +163,20 @@ pub(crate) fn compile_within(
         budget,
         max_cells,
     };
-    let process = compiler.category(Category::Process)?;
-    let file = compiler.category(Category::File)?;
+    let categories = compiler.categories()?;
     let rules: Vec<RuleInfo> = rules.iter().map(Placed::info).collect();
     let source_classes = index(sources.held.len());
     let content_id = content_id(
-        [&process, &file],
+        &categories,
+        &arguments,
         &sources.automaton,
         source_classes,
         &rules,
     );
-    let sources = sources.automaton;
     Ok(Ruleset {
-        process,
-        file,
-        sources,
+        categories,
+        arguments,
+        sources: sources.automaton,
         source_classes,
         rules,
         content_id,
@@ -201,16 +220,18 @@ impl Placed<'_> {
             object,
             sources,
             modifiers,
+            allowed_arguments,
             action,
             severity,
             tags,
             message,
             at,
+            last_line: _,
         } = rule;
         (
             (policy.kind, qualified_name, &policy.namespace, at),
-            (category, object, sources, modifiers, action),
-            (severity, tags, message),
+            (category, object, sources, modifiers, allowed_arguments),
+            (action, severity, tags, message),
         )
     }
 
@@ -260,15 +281,7 @@ impl Sources {
         }
         let raw =
             build(nfa, budget).map_err(|overflow| too_complex(Part::Sources, &overflow, &[]))?;
-        let mut held = raw.accept_sets.clone();
-        held.sort_unstable();
-        let numbers: HashMap<&Vec<u32>, u32> = held.iter().zip(0..).collect();
-        let labels: Vec<u32> = raw
-            .accept_sets
-            .iter()
-            .map(|set| numbers.get(set).copied().unwrap_or_default())
-            .collect();
-        let automaton = minimised(&raw, &labels);
+        let (automaton, held) = numbered_sets(&raw);
         Ok(Self {
             automaton,
             held,
@@ -285,6 +298,50 @@ fn condition_of(rule: &Rule) -> Option<BTreeSet<Source>> {
     (!rule.sources.is_empty()).then(|| rule.sources.iter().cloned().collect())
 }
 
+/// The lists of `allowedArgs`, and their numbers.
+fn compile_arguments<'a>(
+    rules: &[Placed<'a>],
+    budget: Budget,
+) -> Result<(Arguments, BTreeMap<&'a BTreeSet<String>, u32>), CompileError> {
+    let lists: BTreeSet<&BTreeSet<String>> = rules
+        .iter()
+        .map(|placed| &placed.rule.allowed_arguments)
+        .filter(|list| !list.is_empty())
+        .collect();
+    let numbers: BTreeMap<_, _> = lists.into_iter().zip(0..).collect();
+    let mut nfa = Nfa::new();
+    for (list, number) in &numbers {
+        for argument in *list {
+            let tokens: Vec<Token> = argument.bytes().map(Token::Byte).collect();
+            nfa.insert(&tokens, *number);
+        }
+    }
+    let raw =
+        build(nfa, budget).map_err(|overflow| too_complex(Part::Arguments, &overflow, &[]))?;
+    let (automaton, containing) = numbered_sets(&raw);
+    let lists = numbers.keys().map(|list| (*list).clone()).collect();
+    let arguments = Arguments {
+        automaton,
+        containing,
+        lists,
+    };
+    Ok((arguments, numbers))
+}
+
+/// An automaton that accepts the number of the set of values that a state accepts, and the sets in
+/// their order; the empty one, which is always there, comes first.
+fn numbered_sets(raw: &Raw) -> (Automaton, Vec<Vec<u32>>) {
+    let mut sets = raw.accept_sets.clone();
+    sets.sort_unstable();
+    let numbers: HashMap<&Vec<u32>, u32> = sets.iter().zip(0..).collect();
+    let labels: Vec<u32> = raw
+        .accept_sets
+        .iter()
+        .map(|set| numbers.get(set).copied().unwrap_or_default())
+        .collect();
+    (minimised(raw, &labels), sets)
+}
+
 fn build(nfa: Nfa, budget: Budget) -> Result<Raw, Overflow> {
     determinise(&nfa.freeze(budget.members)?, budget)
 }
@@ -299,9 +356,11 @@ fn minimised(raw: &Raw, labels: &[u32]) -> Automaton {
     minimise(&raw.classes, &raw.next, &of_states)
 }
 
-/// What a path can be to the rules of a category.
+/// What an object can be to the rules of a category.
 enum Named {
     By(Candidate),
+    /// It is a socket that the posture does not concern.
+    Local,
     /// It is a directory that these guards keep in place.
     Guarded(Vec<(usize, Reach)>),
 }
@@ -345,9 +404,25 @@ struct Compiler<'a> {
 }
 
 /// Answers by source class, then by the variant's WRITE and OWNER bits.
-type Answers = Vec<[Verdict; 4]>;
+type Answers = Vec<[Cell; 4]>;
+
+/// By source class, what a guard says to somebody else and to the owner of its literal object.
+type GuardAnswers = Vec<[Option<Cell>; 2]>;
 
 impl Compiler<'_> {
+    fn categories(&self) -> Result<[Compiled; Category::ALL.len()], CompileError> {
+        Ok([
+            self.category(Category::Process)?,
+            self.category(Category::File)?,
+            self.category(Category::Network)?,
+            self.category(Category::Dns)?,
+            self.category(Category::Capability)?,
+            self.category(Category::Syscall)?,
+            self.category(Category::Device)?,
+            self.category(Category::Preset)?,
+        ])
+    }
+
     fn category(&self, category: Category) -> Result<Compiled, CompileError> {
         let part = Part::Objects(category);
         let mut nfa = Nfa::new();
@@ -369,10 +444,18 @@ impl Compiler<'_> {
                 }
             }
         }
-        let guards = match category {
-            Category::Process => Vec::new(),
-            Category::File => self.guards(),
+        let guards = if category == Category::File {
+            self.guards()
+        } else {
+            Vec::new()
         };
+        if category == Category::Network {
+            let value = index(named.len());
+            named.push(Named::Local);
+            for tokens in local_sockets() {
+                nfa.insert(&tokens, value);
+            }
+        }
         for (directory, guarding) in guarded_directories(&guards) {
             let value = index(named.len());
             named.push(Named::Guarded(guarding));
@@ -385,10 +468,11 @@ impl Compiler<'_> {
         let allows = |placed: &Placed<'_>| {
             placed.rule.category == category && placed.rule.action == Action::Allow
         };
+        let posture = self.set.postures.of(category);
         let judge = Judge {
             facts: self.facts,
-            allow_list: self.rules.iter().any(allows),
-            posture: self.set.file_posture,
+            allow_list: posture.is_some() && self.rules.iter().any(allows),
+            posture: posture.unwrap_or(Posture::Allow),
         };
         let rows = Rows {
             compiler: self,
@@ -396,6 +480,7 @@ impl Compiler<'_> {
             judge,
             named: &named,
             raw: &raw,
+            made: Decisions::default(),
         };
         let (decisions, labels) = rows.decide(&guards)?;
         Ok(Compiled {
@@ -406,7 +491,12 @@ impl Compiler<'_> {
 
     fn forms(&self) -> impl Iterator<Item = (RuleId, Form, &Rule)> {
         (0..).zip(self.rules).flat_map(|(id, placed)| {
-            let forms = Form::all_of_object(&placed.rule.object, &self.set.aliases);
+            let PolicySet {
+                aliases,
+                search_domains,
+                ..
+            } = self.set;
+            let forms = Form::all_of_object(placed.rule, aliases, search_domains);
             forms
                 .into_iter()
                 .map(move |form| (RuleId(id), form, placed.rule))
@@ -423,21 +513,26 @@ impl Compiler<'_> {
     fn by_source<T: Copy>(
         &self,
         named: &[Candidate],
-        ask: impl Fn(&dyn Fn(u32) -> bool) -> T,
-    ) -> Vec<T> {
+        mut ask: impl FnMut(&dyn Fn(u32) -> bool) -> Result<T, CompileError>,
+    ) -> Result<Vec<T>, CompileError> {
         let mut conditions: Vec<u32> = named
             .iter()
             .filter_map(|candidate| self.facts.get(candidate.rule.0 as usize)?.condition)
             .collect();
         conditions.sort_unstable();
         conditions.dedup();
-        let mut known = HashMap::new();
+        let mut known: HashMap<Vec<bool>, T> = HashMap::new();
         let classes = self.sources.held.iter();
         classes
             .map(|held| {
                 let holds = |condition: u32| held.binary_search(&condition).is_ok();
                 let which: Vec<bool> = conditions.iter().map(|c| holds(*c)).collect();
-                *known.entry(which).or_insert_with(|| ask(&holds))
+                if let Some(answer) = known.get(&which) {
+                    return Ok(*answer);
+                }
+                let answer = ask(&holds)?;
+                known.insert(which, answer);
+                Ok(answer)
             })
             .collect()
     }
@@ -450,26 +545,31 @@ struct Rows<'a> {
     judge: Judge<'a>,
     named: &'a [Named],
     raw: &'a Raw,
+    made: Decisions,
 }
 
 impl Rows<'_> {
     /// The table, and for each accept set its row.
-    fn decide(&self, guards: &[Guard]) -> Result<(DecisionTable, Vec<u32>), CompileError> {
+    fn decide(mut self, guards: &[Guard]) -> Result<(DecisionTable, Vec<u32>), CompileError> {
         let sources = self.compiler.sources.held.len();
         self.check(guards.len())?;
         self.check(self.raw.accept_sets.len() / SETS_PER_ROW)?;
-        let guard_answers: Vec<_> = guards.iter().map(|guard| self.guard(guard)).collect();
+        let guard_answers = guards
+            .iter()
+            .map(|guard| self.guard(guard))
+            .collect::<Result<Vec<_>, _>>()?;
 
         let mut rows: HashMap<Vec<Cell>, usize> = HashMap::new();
         let mut row_of_set = Vec::with_capacity(self.raw.accept_sets.len());
         for set in &self.raw.accept_sets {
-            let cells = self.row(set, &guard_answers);
+            let cells = self.row(set, &guard_answers)?;
             let new = rows.len();
             row_of_set.push(*rows.entry(cells).or_insert(new));
             self.check(rows.len())?;
         }
 
         let mut rows: Vec<(Vec<Cell>, usize)> = rows.into_iter().collect();
+        let branches = self.made.finish(rows.iter_mut().flat_map(|row| &mut row.0));
         rows.sort_unstable_by(|a, b| (a.1 != 0, &a.0).cmp(&(b.1 != 0, &b.0)));
         let numbers: HashMap<usize, u32> = rows.iter().map(|row| row.1).zip(0..).collect();
         let labels = row_of_set
@@ -477,7 +577,7 @@ impl Rows<'_> {
             .filter_map(|row| numbers.get(row).copied())
             .collect();
         let cells = rows.into_iter().flat_map(|(cells, _)| cells).collect();
-        Ok((DecisionTable::new(index(sources), cells), labels))
+        Ok((DecisionTable::new(index(sources), cells, branches), labels))
     }
 
     fn check(&self, rows: usize) -> Result<(), CompileError> {
@@ -504,71 +604,102 @@ impl Rows<'_> {
         named
             .filter_map(|named| match named {
                 Named::By(candidate) => Some(*candidate),
-                Named::Guarded(_) => None,
+                Named::Guarded(_) | Named::Local => None,
             })
             .collect()
     }
 
-    fn answers(&self, named: &[Candidate]) -> Answers {
+    fn answers(&mut self, named: &[Candidate], judge: Judge<'_>) -> Result<Answers, CompileError> {
+        let (made, category) = (&mut self.made, self.category);
         self.compiler.by_source(named, |holds| {
-            [
-                0,
-                Variant::WRITE,
-                Variant::OWNER,
-                Variant::WRITE | Variant::OWNER,
-            ]
-            .map(|bits| {
-                let write = match self.category {
-                    Category::Process => false,
-                    Category::File => bits & Variant::WRITE != 0,
+            let mut answer = |bits: u8| {
+                let access = Circumstances {
+                    write: category == Category::File && bits & Variant::WRITE != 0,
+                    owner: bits & Variant::OWNER != 0,
                 };
-                let owner = bits & Variant::OWNER != 0;
-                self.judge
-                    .verdict(named, holds, Circumstances { write, owner })
-            })
+                made.solve(&|_, known| judge.verdict(named, holds, access, known))
+                    .map_err(|_| too_many_tests(category))
+            };
+            Ok([
+                answer(0)?,
+                answer(Variant::WRITE)?,
+                answer(Variant::OWNER)?,
+                answer(Variant::WRITE | Variant::OWNER)?,
+            ])
         })
     }
 
-    /// By source class, what a guard says to somebody else and to the owner of its literal object.
-    fn guard(&self, guard: &Guard) -> Vec<[Option<Verdict>; 2]> {
+    fn guard(&mut self, guard: &Guard) -> Result<GuardAnswers, CompileError> {
         let named = self.candidates(self.raw.accepted(&guard.literal));
         let concerned: Vec<_> = named.iter().copied().chain([guard.candidate]).collect();
+        let (made, category, judge) = (&mut self.made, self.category, self.judge);
         self.compiler.by_source(&concerned, |holds| {
-            [false, true].map(|owner| guard.verdict(&self.judge, &named, holds, owner))
+            if !guard.speaks(&judge, holds) {
+                return Ok([None, None]);
+            }
+            let mut answer = |owner| {
+                made.solve(&|_, known| guard.verdict(&judge, &named, holds, owner, known))
+                    .map_err(|_| too_many_tests(category))
+            };
+            Ok([Some(answer(false)?), Some(answer(true)?)])
         })
     }
 
-    fn row(&self, set: &[u32], guards: &[Vec<[Option<Verdict>; 2]>]) -> Vec<Cell> {
-        let guarding: Vec<&(usize, Reach)> = set
-            .iter()
-            .filter_map(|value| match self.named.get(*value as usize)? {
-                Named::Guarded(guarding) => Some(guarding),
-                Named::By(_) => None,
-            })
-            .flatten()
-            .collect();
+    fn row(&mut self, set: &[u32], guards: &[GuardAnswers]) -> Result<Vec<Cell>, CompileError> {
+        let mut judge = self.judge;
+        let mut guarding: Vec<(usize, Reach)> = Vec::new();
+        for named in set.iter().filter_map(|v| self.named.get(*v as usize)) {
+            match named {
+                Named::Guarded(some) => guarding.extend(some),
+                Named::Local => judge.allow_list = false,
+                Named::By(_) => {}
+            }
+        }
         let mut cells = Vec::with_capacity(self.compiler.sources.held.len() * 8);
-        for (source, ordinary) in self.answers(&self.candidates(set)).into_iter().enumerate() {
+        let answers = self.answers(&self.candidates(set), judge)?;
+        for (source, ordinary) in answers.into_iter().enumerate() {
             let [_, other_writes, _, owner_writes] = ordinary;
-            let tree = |own: Verdict, owner: bool| {
-                let said = guarding.iter().filter_map(|(guard, reach)| {
+            let said = |owner: bool| -> Vec<Cell> {
+                let answers = guarding.iter().filter_map(|(guard, reach)| {
                     let [to_others, to_owner] = guards.get(*guard)?.get(source)?;
                     match reach {
                         Reach::Itself if owner => *to_owner,
                         Reach::Itself | Reach::Below => *to_others,
                     }
                 });
-                strictest(own, said)
+                answers.collect()
             };
-            let (others, owners) = (tree(other_writes, false), tree(owner_writes, true));
-            cells.extend(
-                ordinary
-                    .into_iter()
-                    .chain([others, others, owners, owners])
-                    .map(Cell::new),
-            );
+            let others = self.tree(other_writes, &said(false))?;
+            let owners = self.tree(owner_writes, &said(true))?;
+            cells.extend(ordinary);
+            cells.extend([others, others, owners, owners]);
         }
-        cells
+        Ok(cells)
+    }
+
+    /// The strictest of the write to a directory and of what its guards say.
+    fn tree(&mut self, own: Cell, guards: &[Cell]) -> Result<Cell, CompileError> {
+        if guards.is_empty() {
+            return Ok(own);
+        }
+        let category = self.category;
+        self.made
+            .solve(&|made, known| {
+                let own = made.follow(own, known)?;
+                let said = guards.iter().map(|cell| made.follow(*cell, known));
+                Ok(strictest(
+                    own,
+                    said.collect::<Result<Vec<_>, _>>()?.into_iter(),
+                ))
+            })
+            .map_err(|_| too_many_tests(category))
+    }
+}
+
+fn too_many_tests(category: Category) -> CompileError {
+    CompileError::TooManyTests {
+        part: Part::Objects(category),
+        limit: MOST_TESTS,
     }
 }
 

@@ -23,7 +23,8 @@
 
 use crate::{Aliases, CompileError, PolicySet, Ruleset, compile, decide};
 use gorget_model::{
-    Access, Category, Cause, Container, Host, Modes, Object, Outcome, Posture, Subject, Workload,
+    Access, Category, Cause, Container, Host, Modes, Object, Outcome, Posture, Postures, Subject,
+    Workload,
 };
 use gorget_policy::{ProblemSeverity, parse};
 use serde::Deserialize;
@@ -217,8 +218,9 @@ impl Scenario {
             .filter(|policy| policy.selects(&workload));
         let set = PolicySet {
             policies: selected.map(Arc::new).collect(),
-            file_posture: posture,
+            postures: Postures::all(posture),
             aliases: Aliases::default(),
+            search_domains: Vec::new(),
         };
         let cases = (1..)
             .zip(cases)
@@ -320,7 +322,9 @@ impl CaseSpec {
                 write,
                 owner: owner.unwrap_or(true),
                 tree,
+                terminal: false,
             },
+            arguments: Vec::new(),
         };
         Ok(Case {
             access,

@@ -5,6 +5,7 @@
 //! INVARIANT: row 0 is "no rule names the object", source class 0 is "no `fromSource` names the
 //! subject"; no two rows are equal, and rows are sorted by content except for row 0.
 
+use crate::decisions::{Branch, Decision, Test};
 use gorget_model::{Category, Cause, Modes, Outcome, RuleId, Verdict};
 use std::fmt;
 
@@ -33,7 +34,7 @@ impl Variant {
         self.0
     }
 
-    /// What to look up for [`Category::Process`], and for a file access that changes nothing.
+    /// What to look up for everything but files, and for a file access that changes nothing.
     pub fn read(modes: Modes) -> Self {
         Self(if modes.owner { Self::OWNER } else { 0 })
     }
@@ -48,12 +49,10 @@ impl Variant {
     /// then the stricter verdict counts, on a tie the first.
     pub fn of(category: Category, modes: Modes) -> (Self, Option<Self>) {
         let changes = modes.write || modes.tree;
-        match category {
-            Category::Process => (Self::read(modes), None),
-            Category::File if changes => {
-                (Self::write(modes), modes.read.then(|| Self::read(modes)))
-            }
-            Category::File => (Self::read(modes), None),
+        if category == Category::File && changes {
+            (Self::write(modes), modes.read.then(|| Self::read(modes)))
+        } else {
+            (Self::read(modes), None)
         }
     }
 }
@@ -64,6 +63,7 @@ pub struct DecisionTable {
     sources: u32,
     /// Row-major, then by source class, then by variant.
     cells: Vec<Cell>,
+    branches: Vec<Branch>,
 }
 
 /// Only the size: tables have thousands of entries.
@@ -77,8 +77,12 @@ impl fmt::Debug for DecisionTable {
 }
 
 impl DecisionTable {
-    pub(crate) fn new(sources: u32, cells: Vec<Cell>) -> Self {
-        Self { sources, cells }
+    pub(crate) fn new(sources: u32, cells: Vec<Cell>, branches: Vec<Branch>) -> Self {
+        Self {
+            sources,
+            cells,
+            branches,
+        }
     }
 
     /// Number of rows; at least 1.
@@ -89,15 +93,35 @@ impl DecisionTable {
         u32::try_from(self.cells.len() / width).unwrap_or(u32::MAX)
     }
 
-    /// The answer. Outside the table nothing is known and everything passes.
-    pub fn verdict(&self, row: u32, source: u32, variant: Variant) -> Verdict {
+    /// What a cell says. Outside the table nothing is known and everything passes.
+    pub fn decision(&self, row: u32, source: u32, variant: Variant) -> Decision {
         let line = u64::from(row) * u64::from(self.sources) + u64::from(source);
         let at = line * u64::from(Variant::COUNT) + u64::from(variant.0);
         let cell = usize::try_from(at).ok().and_then(|at| self.cells.get(at));
         cell.copied()
             .filter(|_| source < self.sources)
             .unwrap_or(Cell::NO_RULE)
-            .verdict()
+            .decision()
+    }
+
+    /// The branches that cells name. Those that a branch leads to have smaller numbers.
+    pub fn branches(&self) -> &[Branch] {
+        &self.branches
+    }
+
+    /// Follows a decision to its verdict.
+    pub fn settle(&self, mut decision: Decision, holds: impl Fn(Test) -> bool) -> Verdict {
+        loop {
+            let branch = match decision {
+                Decision::Verdict(verdict) => return verdict,
+                Decision::Branch(number) => self.branches.get(number as usize),
+            };
+            decision = match branch {
+                Some(branch) if holds(branch.test) => branch.holds,
+                Some(branch) => branch.otherwise,
+                None => Cell::NO_RULE.decision(),
+            };
+        }
     }
 
     pub(crate) fn cells(&self) -> impl Iterator<Item = (Variant, Cell)> {
@@ -109,12 +133,14 @@ impl DecisionTable {
     }
 }
 
-/// A verdict in four bytes: outcome, cause and rule.
+/// A decision in four bytes: outcome, cause and rule, or the number of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cell(u32);
 
 const OUTCOME_SHIFT: u32 = 30;
 const CAUSE_SHIFT: u32 = 28;
+/// In place of a cause.
+const BRANCH: u32 = 3;
 /// More rules than fit in memory: a rule takes some hundred bytes.
 const RULE_MASK: u32 = (1 << CAUSE_SHIFT) - 1;
 
@@ -135,6 +161,18 @@ impl Cell {
         Self(outcome << OUTCOME_SHIFT | cause << CAUSE_SHIFT | rule)
     }
 
+    pub(crate) fn branch(number: u32) -> Self {
+        Self(BRANCH << CAUSE_SHIFT | number & RULE_MASK)
+    }
+
+    pub(crate) fn decision(self) -> Decision {
+        if self.0 >> CAUSE_SHIFT & 3 == BRANCH {
+            Decision::Branch(self.0 & RULE_MASK)
+        } else {
+            Decision::Verdict(self.verdict())
+        }
+    }
+
     pub(crate) fn verdict(self) -> Verdict {
         let outcome = match self.0 >> OUTCOME_SHIFT {
             0 => Outcome::Pass,
@@ -149,7 +187,17 @@ impl Cell {
         Verdict { outcome, cause }
     }
 
+    /// Everything that distinguishes it.
     pub(crate) fn word(self) -> u32 {
         self.0
+    }
+}
+
+impl From<Decision> for Cell {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Decision::Verdict(verdict) => Self::new(verdict),
+            Decision::Branch(number) => Self::branch(number),
+        }
     }
 }

@@ -16,6 +16,7 @@ fn rule(object: ObjectMatcher, line: u32) -> Rule {
         object,
         sources: Vec::new(),
         modifiers: Modifiers::default(),
+        allowed_arguments: BTreeSet::new(),
         action: Action::Block,
         severity: None,
         tags: Vec::new(),
@@ -25,6 +26,7 @@ fn rule(object: ObjectMatcher, line: u32) -> Rule {
             line,
             column: 5,
         },
+        last_line: line,
     }
 }
 
@@ -56,11 +58,13 @@ fn set(rules: Vec<Rule>) -> PolicySet {
         name: "p".into(),
         selector: Selector::default(),
         rules,
+        native_apparmor: String::new(),
     };
     PolicySet {
         policies: vec![Arc::new(policy)],
-        file_posture: Posture::Audit,
+        postures: Postures::default(),
         aliases: Aliases::default(),
+        search_domains: Vec::new(),
     }
 }
 
