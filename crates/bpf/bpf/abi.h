@@ -105,13 +105,20 @@ struct rs_header {
 	__u32 id;
 	/* Bytes in use. */
 	__u32 size;
-	/* Bytes from one source class to the next within a decision row. */
-	__u32 source_stride;
 	/* Where the branches are. */
 	__u32 branches;
 	/* 32-bit words of a set of argument lists. */
 	__u32 list_words;
 	struct rs_automaton automata[ABI_AUTOMATON_COUNT];
+};
+
+/*
+ * A decision row. Most rows treat most subjects alike: the map, which rows share, has a u32 for
+ * each source class, the offset of its decisions from `decisions`. There, one u32 a variant.
+ */
+struct rs_row {
+	__u32 map;
+	__u32 decisions;
 };
 
 /* Where to go on with a decision that depends on the task's terminal or its arguments. */

@@ -221,7 +221,7 @@ inline_always u32 stricter(u32 a, u32 b)
 		struct table_##NAME *t;                                                            \
 		struct rs_automaton *a;                                                            \
 		struct rs_header *h;                                                               \
-		u32 zero = 0, which, row;                                                          \
+		u32 zero = 0, which, row, map;                                                     \
 		void *inner;                                                                       \
                                                                                                    \
 		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
@@ -254,7 +254,9 @@ inline_always u32 stricter(u32 a, u32 b)
 			l->answer = row;                                                           \
 			return 0;                                                                  \
 		}                                                                                  \
-		row += l->source * h->source_stride;                                               \
+		map = word_##NAME(t, row);                                                         \
+		map = word_##NAME(t, map + l->source * 4);                                         \
+		row = word_##NAME(t, row + 4) + map;                                               \
 		l->answer =                                                                        \
 		    settle_##NAME(t, h->branches, l, word_##NAME(t, row + l->variant * 4));        \
 		if (l->flags & LOOKUP_READ_TOO)                                                    \

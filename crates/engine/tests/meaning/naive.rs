@@ -354,10 +354,8 @@ impl Question<'_> {
                         outcome: Outcome::Block,
                         reason: Reason::Rule(name(policy), rule.at.clone()),
                     }),
-                    (Category::Process, Action::Allow) => {
-                        if below || form.rank() != By::Path {
-                            guarding.push(self.posture());
-                        }
+                    (Category::Process, Action::Allow) if below || form.rank() != By::Path => {
+                        guarding.push(self.posture());
                     }
                     _ => {}
                 }
