@@ -24,9 +24,7 @@ use crate::objects::object_from_bytes;
 use crate::ruleset::{RuleInfo, Ruleset};
 use crate::table::{DecisionTable, Variant};
 use assumed::{Assumed, Question};
-use gorget_model::{
-    Access, Category, Cause, Modes, Object, Outcome, RuleId, Subject, Verdict,
-};
+use gorget_model::{Access, Category, Cause, Modes, Object, Outcome, RuleId, Subject, Verdict};
 use grammar::Grammar;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -195,9 +193,7 @@ pub(crate) fn variants(category: Category, object: &Object) -> &'static [u8] {
     const OWNER: u8 = Variant::OWNER;
     const MOVE: u8 = Variant::WRITE | Variant::TREE;
     match (category, object) {
-        (Category::File, Object::Path(_)) => {
-            &[0, WRITE, OWNER, WRITE | OWNER, MOVE, MOVE | OWNER]
-        }
+        (Category::File, Object::Path(_)) => &[0, WRITE, OWNER, WRITE | OWNER, MOVE, MOVE | OWNER],
         (Category::File, _) => &[0, WRITE, OWNER, WRITE | OWNER],
         (
             Category::Process
@@ -333,10 +329,13 @@ impl<'a> Comparison<'a> {
         decisions: [Decision; 2],
         assumed: &mut Assumed<'a>,
     ) -> Result<(), DiffError> {
-        self.left = self.left.checked_sub(1).ok_or(DiffError::TooManyDecisions {
-            part: Part::Objects(place.category),
-            limit: self.limit,
-        })?;
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or(DiffError::TooManyDecisions {
+                part: Part::Objects(place.category),
+                limit: self.limit,
+            })?;
         let [old, new] = decisions;
         let [in_old, in_new] = tables;
         let [old_rules, new_rules] = self.rulesets;
@@ -396,7 +395,10 @@ impl<'a> Comparison<'a> {
             subjects, regions, ..
         } = self;
         let region = regions.entry((category, verdicts)).or_insert_with(|| {
-            let subject = place.subjects.first().and_then(|first| subjects.get(*first));
+            let subject = place
+                .subjects
+                .first()
+                .and_then(|first| subjects.get(*first));
             Growing {
                 witness: Access {
                     category,

@@ -34,7 +34,9 @@ pub(crate) struct Assumed<'a>(pub(crate) Vec<(Question<'a>, bool)>);
 impl<'a> Assumed<'a> {
     pub(crate) fn get(&self, question: Question<'_>) -> Option<bool> {
         let mut answers = self.0.iter();
-        answers.find(|(q, _)| *q == question).map(|(_, holds)| *holds)
+        answers
+            .find(|(q, _)| *q == question)
+            .map(|(_, holds)| *holds)
     }
 
     pub(crate) fn terminal(&self) -> bool {
@@ -61,7 +63,12 @@ impl<'a> Assumed<'a> {
                 given.push(common.iter().find(|argument| !list.contains(**argument))?);
             }
         }
-        Some(given.iter().map(|argument| argument.as_bytes().to_vec()).collect())
+        Some(
+            given
+                .iter()
+                .map(|argument| argument.as_bytes().to_vec())
+                .collect(),
+        )
     }
 
     fn lists(&self, which: bool) -> Vec<&'a BTreeSet<String>> {
@@ -95,7 +102,9 @@ mod tests {
             .map(|l| (list(l), true))
             .chain(fail.iter().map(|l| (list(l), false)))
             .collect();
-        let assumed = lists.iter().map(|(list, holds)| (Question::Arguments(list), *holds));
+        let assumed = lists
+            .iter()
+            .map(|(list, holds)| (Question::Arguments(list), *holds));
         let arguments = Assumed(assumed.collect()).arguments()?;
         let text = |argument: Vec<u8>| String::from_utf8(argument).unwrap();
         Some(arguments.into_iter().map(text).collect())
@@ -109,7 +118,10 @@ mod tests {
     #[test]
     fn one_argument_is_given_for_as_many_lists_as_possible() {
         assert_eq!(arguments(&[], &[&["other"], &["-a"]]).unwrap(), ["other-"]);
-        assert_eq!(arguments(&[&["-a", "-b"]], &[&["-a"], &["x"]]).unwrap(), ["-b"]);
+        assert_eq!(
+            arguments(&[&["-a", "-b"]], &[&["-a"], &["x"]]).unwrap(),
+            ["-b"]
+        );
         assert_eq!(
             arguments(&[&["-a", "-b"]], &[&["-a"], &["-b"]]).unwrap(),
             ["-b", "-a"]

@@ -296,7 +296,7 @@ mod tests {
                     state = next;
                     if grammar.accepts(state) {
                         let object = object_from_bytes(category, &bytes).unwrap();
-                        prop_assert_eq!(object_bytes(&object).unwrap(), &bytes);
+                        prop_assert_eq!(&*object_bytes(&object).unwrap(), &*bytes);
                     }
                 }
             }

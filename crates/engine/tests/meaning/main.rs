@@ -7,6 +7,7 @@
 
 mod aliases;
 mod build;
+mod generate;
 mod modifiers;
 mod naive;
 mod objects;
