@@ -153,27 +153,20 @@ pub(crate) fn compile_within(
     budget: Budget,
     max_cells: usize,
 ) -> Result<Ruleset, CompileError> {
-    let rules = in_order(&set.policies);
-    let sources = Sources::compile(&rules, &set.aliases, budget)?;
-    let (arguments, list_numbers) = compile_arguments(&rules, budget)?;
-    let facts: Vec<Facts> = rules
-        .iter()
-        .map(|Placed { rule, .. }| Facts {
-            action: rule.action,
-            modifiers: rule.modifiers,
-            condition: sources.condition(rule),
-            arguments: list_numbers.get(&rule.allowed_arguments).copied(),
-        })
-        .collect();
+    let prepared = Prepared::new(set, budget)?;
     let compiler = Compiler {
         set,
-        rules: &rules,
-        facts: &facts,
-        sources: &sources,
+        prepared: &prepared,
         budget,
         max_cells,
     };
     let categories = compiler.categories()?;
+    let Prepared {
+        rules,
+        sources,
+        arguments,
+        facts: _,
+    } = prepared;
     let rules: Vec<RuleInfo> = rules.iter().map(Placed::info).collect();
     let source_classes = index(sources.held.len());
     let content_id = content_id(
@@ -193,12 +186,45 @@ pub(crate) fn compile_within(
     })
 }
 
+/// The rules of a policy set, and the automata that are common to all categories.
+pub(crate) struct Prepared<'a> {
+    /// By rule id.
+    pub(crate) rules: Vec<Placed<'a>>,
+    /// By rule id.
+    pub(crate) facts: Vec<Facts>,
+    pub(crate) sources: Sources,
+    pub(crate) arguments: Arguments,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(set: &'a PolicySet, budget: Budget) -> Result<Self, CompileError> {
+        let rules = in_order(&set.policies);
+        let sources = Sources::compile(&rules, &set.aliases, budget)?;
+        let (arguments, list_numbers) = compile_arguments(&rules, budget)?;
+        let facts = rules
+            .iter()
+            .map(|Placed { rule, .. }| Facts {
+                action: rule.action,
+                modifiers: rule.modifiers,
+                condition: sources.condition(rule),
+                arguments: list_numbers.get(&rule.allowed_arguments).copied(),
+            })
+            .collect();
+        Ok(Self {
+            rules,
+            facts,
+            sources,
+            arguments,
+        })
+    }
+}
+
 /// A rule with what its place in the order depends on.
 #[derive(PartialEq)]
-struct Placed<'a> {
+pub(crate) struct Placed<'a> {
     qualified_name: String,
     policy: &'a Policy,
-    rule: &'a Rule,
+    pub(crate) rule: &'a Rule,
 }
 
 /// By kind, `namespace/name`, place, content. Ids follow this order, so it settles ties.
@@ -245,7 +271,7 @@ impl Placed<'_> {
         )
     }
 
-    fn info(&self) -> RuleInfo {
+    pub(crate) fn info(&self) -> RuleInfo {
         RuleInfo {
             policy: self.policy.name.clone(),
             namespace: self.policy.namespace.clone(),
@@ -260,8 +286,8 @@ impl Placed<'_> {
 }
 
 /// The conditions that rules put on subjects, and the classes of subjects that they make.
-struct Sources {
-    automaton: Automaton,
+pub(crate) struct Sources {
+    pub(crate) automaton: Automaton,
     /// By source class, which conditions hold. Sorted.
     held: Vec<Vec<u32>>,
     conditions: BTreeMap<BTreeSet<Source>, u32>,
@@ -352,7 +378,7 @@ fn numbered_sets(raw: &Raw) -> (Automaton, Vec<Vec<u32>>) {
     (minimised(raw, &labels), sets)
 }
 
-fn build(nfa: Nfa, budget: Budget) -> Result<Raw, Overflow> {
+pub(crate) fn build(nfa: Nfa, budget: Budget) -> Result<Raw, Overflow> {
     determinise(&nfa.freeze(budget.members)?, budget)
 }
 
@@ -367,7 +393,7 @@ fn minimised(raw: &Raw, labels: &[u32]) -> Automaton {
 }
 
 /// What an object can be to the rules of a category.
-enum Named {
+pub(crate) enum Named {
     By(Candidate),
     /// It is a socket that the posture does not concern.
     Local,
@@ -404,13 +430,19 @@ fn too_complex(part: Part, overflow: &Overflow, patterns: &[PatternNodes<'_>]) -
     }
 }
 
-struct Compiler<'a> {
-    set: &'a PolicySet,
-    rules: &'a [Placed<'a>],
-    facts: &'a [Facts],
-    sources: &'a Sources,
-    budget: Budget,
-    max_cells: usize,
+pub(crate) struct Compiler<'a> {
+    pub(crate) set: &'a PolicySet,
+    pub(crate) prepared: &'a Prepared<'a>,
+    pub(crate) budget: Budget,
+    pub(crate) max_cells: usize,
+}
+
+/// What the objects of a category are to its rules.
+pub(crate) struct Names {
+    /// By value in the accept sets of `raw`.
+    pub(crate) named: Vec<Named>,
+    pub(crate) guards: Vec<Guard>,
+    pub(crate) raw: Raw,
 }
 
 impl Compiler<'_> {
@@ -427,7 +459,7 @@ impl Compiler<'_> {
         ])
     }
 
-    fn category(&self, category: Category) -> Result<Compiled, CompileError> {
+    pub(crate) fn names(&self, category: Category) -> Result<Names, CompileError> {
         let part = Part::Objects(category);
         let mut nfa = Nfa::new();
         let mut named = Vec::new();
@@ -469,19 +501,27 @@ impl Compiler<'_> {
 
         let raw =
             build(nfa, self.budget).map_err(|overflow| too_complex(part, &overflow, &patterns))?;
+        Ok(Names { named, guards, raw })
+    }
+
+    pub(crate) fn judge(&self, category: Category) -> Judge<'_> {
         let allows = |placed: &Placed<'_>| {
             placed.rule.category == category && placed.rule.action == Action::Allow
         };
         let posture = self.set.postures.of(category);
-        let judge = Judge {
-            facts: self.facts,
-            allow_list: posture.is_some() && self.rules.iter().any(allows),
+        Judge {
+            facts: &self.prepared.facts,
+            allow_list: posture.is_some() && self.prepared.rules.iter().any(allows),
             posture: posture.unwrap_or(Posture::Allow),
-        };
+        }
+    }
+
+    fn category(&self, category: Category) -> Result<Compiled, CompileError> {
+        let Names { named, guards, raw } = self.names(category)?;
         let rows = Rows {
             compiler: self,
             category,
-            judge,
+            judge: self.judge(category),
             named: &named,
             raw: &raw,
             made: Decisions::default(),
@@ -493,8 +533,8 @@ impl Compiler<'_> {
         })
     }
 
-    fn forms(&self) -> impl Iterator<Item = (RuleId, Form, &Rule)> {
-        (0..).zip(self.rules).flat_map(|(id, placed)| {
+    pub(crate) fn forms(&self) -> impl Iterator<Item = (RuleId, Form, &Rule)> {
+        (0..).zip(&self.prepared.rules).flat_map(|(id, placed)| {
             let PolicySet {
                 aliases,
                 search_domains,
@@ -514,12 +554,12 @@ impl Compiler<'_> {
     }
 
     /// The source classes that `conditions` tell apart.
-    fn partition(&self, mut conditions: Vec<u32>) -> Partition {
+    pub(crate) fn partition(&self, mut conditions: Vec<u32>) -> Partition {
         conditions.sort_unstable();
         conditions.dedup();
         let mut partition = Partition::default();
         let mut groups: HashMap<Vec<bool>, u32> = HashMap::new();
-        for (source, held) in self.sources.held.iter().enumerate() {
+        for (source, held) in self.prepared.sources.held.iter().enumerate() {
             let which = conditions.iter().map(|c| held.binary_search(c).is_ok());
             let new = index(groups.len());
             let group = *groups.entry(which.collect()).or_insert(new);
@@ -532,22 +572,22 @@ impl Compiler<'_> {
     }
 
     /// Whether the subjects of a source class fulfil a condition.
-    fn holds(&self, source: usize, condition: u32) -> bool {
-        let held = self.sources.held.get(source);
+    pub(crate) fn holds(&self, source: usize, condition: u32) -> bool {
+        let held = self.prepared.sources.held.get(source);
         held.is_some_and(|held| held.binary_search(&condition).is_ok())
     }
 
-    fn conditions(&self, named: &[Candidate]) -> impl Iterator<Item = u32> {
-        let facts = named.iter().map(|c| self.facts.get(c.rule.0 as usize));
+    pub(crate) fn conditions(&self, named: &[Candidate]) -> impl Iterator<Item = u32> {
+        let facts = named.iter().map(|c| self.prepared.facts.get(c.rule.0 as usize));
         facts.filter_map(|facts| facts?.condition)
     }
 }
 
 /// Source classes in groups.
 #[derive(Debug, Default)]
-struct Partition {
+pub(crate) struct Partition {
     /// By source class.
-    group_of: Vec<u32>,
+    pub(crate) group_of: Vec<u32>,
     /// By group, its first source class.
     representatives: Vec<usize>,
 }
@@ -611,7 +651,7 @@ impl Rows<'_> {
             .iter()
             .filter_map(|row| numbers.get(row).copied())
             .collect();
-        let sources = index(self.compiler.sources.held.len());
+        let sources = index(self.compiler.prepared.sources.held.len());
         let rows = rows.into_iter().map(|(row, _)| row);
         Ok((DecisionTable::new(sources, rows, branches), labels))
     }

@@ -57,6 +57,10 @@ impl Known {
         let mut answers = self.0.iter();
         answers.find(|(t, _)| *t == test).map(|(_, holds)| *holds)
     }
+
+    pub(crate) fn answers(&self) -> &[(Test, bool)] {
+        &self.0
+    }
 }
 
 /// Too many tests for one decision, or too much work for one table.

@@ -43,7 +43,7 @@ pub(crate) struct Circumstances {
 
 /// What a rule asks for, given the access. Ordered as step 3 wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Effect {
+pub(crate) enum Effect {
     Block,
     Audit,
     Allow,
@@ -136,6 +136,33 @@ impl Judge<'_> {
         access: Circumstances,
         known: &Known,
     ) -> Result<Verdict, Test> {
+        let winner = self.winner(named, holds, access, known)?;
+        Ok(self.verdict_of(winner))
+    }
+
+    /// What it comes to that this rule wins, or none.
+    pub(crate) fn verdict_of(&self, winner: Option<(Effect, RuleId)>) -> Verdict {
+        match winner {
+            Some((Effect::Block, rule)) => by_rule(Outcome::Block, rule),
+            Some((Effect::Audit, rule)) => by_rule(Outcome::Audit, rule),
+            Some((Effect::Allow, rule)) => by_rule(Outcome::Pass, rule),
+            Some((Effect::Posture, _)) => self.by_posture(),
+            None if self.allow_list => self.by_posture(),
+            None => Verdict {
+                outcome: Outcome::Pass,
+                cause: Cause::NoRule,
+            },
+        }
+    }
+
+    /// The rule that wins, as [`Judge::verdict`].
+    pub(crate) fn winner(
+        &self,
+        named: &[Candidate],
+        holds: &dyn Fn(u32) -> bool,
+        access: Circumstances,
+        known: &Known,
+    ) -> Result<Option<(Effect, RuleId)>, Test> {
         let mut left: Vec<(Candidate, bool, Said)> = named
             .iter()
             .filter_map(|candidate| {
@@ -183,17 +210,7 @@ impl Judge<'_> {
                 return Err(test);
             }
         }
-        Ok(match sure {
-            Some((Effect::Block, rule)) => by_rule(Outcome::Block, rule),
-            Some((Effect::Audit, rule)) => by_rule(Outcome::Audit, rule),
-            Some((Effect::Allow, rule)) => by_rule(Outcome::Pass, rule),
-            Some((Effect::Posture, _)) => self.by_posture(),
-            None if self.allow_list => self.by_posture(),
-            None => Verdict {
-                outcome: Outcome::Pass,
-                cause: Cause::NoRule,
-            },
-        })
+        Ok(sure)
     }
 
     /// What the default posture says.
