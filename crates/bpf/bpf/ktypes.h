@@ -131,6 +131,7 @@ struct path {
 
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 	u32 f_mode;
 	u32 f_flags;
 } KTYPE;
@@ -165,7 +166,9 @@ struct upid {
 	struct pid_namespace *ns;
 } KTYPE;
 
-struct hlist_node;
+struct hlist_node {
+	struct hlist_node *next;
+} KTYPE;
 
 struct hlist_head {
 	struct hlist_node *first;
@@ -212,7 +215,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
-	struct hlist_node *pid_links[4];
+	struct hlist_node pid_links[4];
 	struct css_set *cgroups;
 } KTYPE;
 
