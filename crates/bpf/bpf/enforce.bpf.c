@@ -841,6 +841,7 @@ int BPF_PROG(path_truncate, const struct path *path, int ret)
 }
 
 #include "objects.h"
+#include "dns.h"
 
 /* Types that no map mentions, so that the Rust side gets them too. */
 const volatile struct {
