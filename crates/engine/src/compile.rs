@@ -185,14 +185,14 @@ pub(crate) fn compile_within(
 
 /// A rule with what its place in the order depends on.
 #[derive(PartialEq)]
-struct Placed<'a> {
-    qualified_name: String,
+pub(crate) struct Placed<'a> {
+    pub(crate) qualified_name: String,
     policy: &'a Policy,
-    rule: &'a Rule,
+    pub(crate) rule: &'a Rule,
 }
 
 /// By kind, `namespace/name`, place, content. Ids follow this order, so it settles ties.
-fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
+pub(crate) fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
     let mut rules: Vec<Placed<'_>> = policies
         .iter()
         .flat_map(|policy| {

@@ -32,6 +32,7 @@ mod automaton;
 mod compile;
 pub mod conformance;
 mod decisions;
+mod explain;
 mod forms;
 mod minimise;
 mod nfa;
@@ -46,6 +47,9 @@ pub use arguments::Arguments;
 pub use automaton::Automaton;
 pub use compile::{CompileError, Part, PolicySet, compile};
 pub use decisions::{Branch, Decision, Test};
+pub use explain::{
+    Considered, Effect, Explanation, Fate, Modifier, Naming, RuleRef, Side, Unlisted, explain,
+};
 pub use forms::{Aliases, literal_paths};
 pub use objects::{object_bytes, object_from_bytes};
 pub use ruleset::{ContentId, RuleInfo, Ruleset, decide};
