@@ -662,6 +662,7 @@ int BPF_PROG(path_truncate, const struct path *path, int ret)
 const volatile struct {
 	struct ev_decision event;
 	struct rs_header header;
+	struct rs_branch branch;
 	enum abi_limit limit;
 	enum abi_class class;
 	enum abi_class_bytes class_bytes;

@@ -53,6 +53,10 @@ enum lookup_flag {
 	LOOKUP_NOTHING = 1,
 	/* Reading and writing: the stricter of both answers. */
 	LOOKUP_READ_TOO = 2,
+	/* The task has a controlling terminal. */
+	LOOKUP_TERMINAL = 4,
+	/* `lists` is known. Without it, a decision that depends on it is answered by its branch. */
+	LOOKUP_ARGUMENTS = 8,
 };
 
 struct lookup {
@@ -65,6 +69,8 @@ struct lookup {
 	u32 variant;
 	/* Out: the verdict; the source class for the source automaton. */
 	u32 answer;
+	/* In: which lists of allowed arguments hold, a bit each. */
+	u32 lists[ABI_ARGUMENT_LISTS / 32];
 };
 
 /* What the caller knows of a decision. */

@@ -13,7 +13,7 @@
 
 use crate::arguments::Arguments;
 use crate::automaton::Automaton;
-use crate::decisions::{Decisions, MOST_TESTS};
+use crate::decisions::{Decisions, MOST_TESTS, TooManyTests};
 use crate::forms::{Aliases, Form, local_sockets};
 use crate::minimise::minimise;
 use crate::nfa::{Nfa, Overflow, index};
@@ -52,6 +52,18 @@ pub struct PolicySet {
     /// Domains with which the workload's resolver completes names, such as
     /// `shop.svc.cluster.local`: a rule for a domain also names the completed ones.
     pub search_domains: Vec<String>,
+}
+
+impl PolicySet {
+    /// Without links and search domains.
+    pub fn new(policies: Vec<Arc<Policy>>, postures: Postures) -> Self {
+        Self {
+            policies,
+            postures,
+            aliases: Aliases::default(),
+            search_domains: Vec::new(),
+        }
+    }
 }
 
 /// Why a policy set cannot be compiled. Nothing of it is in force then.
@@ -618,7 +630,7 @@ impl Rows<'_> {
                     owner: bits & Variant::OWNER != 0,
                 };
                 made.solve(&|_, known| judge.verdict(named, holds, access, known))
-                    .map_err(|_| too_many_tests(category))
+                    .map_err(|TooManyTests| too_many_tests(category))
             };
             Ok([
                 answer(0)?,
@@ -639,7 +651,7 @@ impl Rows<'_> {
             }
             let mut answer = |owner| {
                 made.solve(&|_, known| guard.verdict(&judge, &named, holds, owner, known))
-                    .map_err(|_| too_many_tests(category))
+                    .map_err(|TooManyTests| too_many_tests(category))
             };
             Ok([Some(answer(false)?), Some(answer(true)?)])
         })
@@ -692,7 +704,7 @@ impl Rows<'_> {
                     said.collect::<Result<Vec<_>, _>>()?.into_iter(),
                 ))
             })
-            .map_err(|_| too_many_tests(category))
+            .map_err(|TooManyTests| too_many_tests(category))
     }
 }
 

@@ -107,7 +107,7 @@ impl Form {
             | ObjectMatcher::Device(_)
             | ObjectMatcher::Preset(_) => written.clone(),
         });
-        [written.clone()].into_iter().chain(aliased).collect()
+        [written].into_iter().chain(aliased).collect()
     }
 
     /// As [`Form::all_of_object`], for a source.

@@ -147,7 +147,13 @@ impl Tracker {
         let exe = text(&exe);
         let (own, parent, source) = match operation.category() {
             Category::Process => (object.to_owned(), exe.clone(), exe),
-            Category::File => {
+            Category::File
+            | Category::Network
+            | Category::Dns
+            | Category::Capability
+            | Category::Syscall
+            | Category::Device
+            | Category::Preset => {
                 let source = command_line(&args).unwrap_or_else(|| exe.clone());
                 (exe, text(&parent_exe), source)
             }

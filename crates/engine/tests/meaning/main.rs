@@ -9,6 +9,7 @@ mod aliases;
 mod build;
 mod modifiers;
 mod naive;
+mod objects;
 mod order;
 mod precedence;
 mod random;

@@ -5,8 +5,9 @@
 //! Slow on purpose; every step is a sentence of the text.
 
 use gorget_engine::PolicySet;
+use gorget_model::network::*;
 use gorget_model::{Access, Category, Object, Outcome, Posture, Subject};
-use gorget_policy::{Action, Location, ObjectMatcher, Policy, Rule, Source, Token};
+use gorget_policy::{Action, Location, Modifiers, ObjectMatcher, Policy, Rule, Source, Token};
 use std::collections::BTreeMap;
 
 /// Outcome and reason: no rule, the posture, or the place of a rule in a policy.
@@ -32,7 +33,6 @@ pub(crate) fn decide(set: &PolicySet, access: &Access) -> Answer {
         owner: modes.owner,
     };
     match access.category {
-        Category::Process => asked(false).answer(),
         Category::File => {
             let writes = modes.write || modes.tree;
             let mut answers = Vec::new();
@@ -49,6 +49,7 @@ pub(crate) fn decide(set: &PolicySet, access: &Access) -> Answer {
             }
             stricter(answers)
         }
+        _ => asked(false).answer(),
     }
 }
 
@@ -83,6 +84,8 @@ enum By {
     ExecName,
     Dir(usize, bool),
     Pattern,
+    Listed,
+    Device(u32),
 }
 
 struct Applying<'a> {
@@ -94,20 +97,17 @@ struct Applying<'a> {
 
 impl Question<'_> {
     fn answer(&self) -> Answer {
-        let Object::Path(object) = &self.access.object else {
-            return self.winner(Vec::new());
-        };
-        self.winner(self.applying(object))
+        self.winner(self.applying(&self.access.object))
     }
 
-    fn applying(&self, object: &[u8]) -> Vec<Applying<'_>> {
+    fn applying(&self, object: &Object) -> Vec<Applying<'_>> {
         let mut applying = Vec::new();
         for (policy, rule) in rules(self.set) {
             if rule.category != self.access.category || !self.source_matches(rule) {
                 continue;
             }
-            for named in forms(&rule.object, &self.set.aliases.0) {
-                if let (Some(by), Some(ask)) = (named.matches(object), self.ask(rule)) {
+            for by in self.named(rule, object) {
+                if let Some(ask) = self.ask(rule) {
                     applying.push(Applying {
                         policy,
                         rule,
@@ -118,6 +118,83 @@ impl Question<'_> {
             }
         }
         applying
+    }
+
+    /// In which ways a rule names an object.
+    fn named(&self, rule: &Rule, object: &Object) -> Vec<By> {
+        let paths = |matcher: &ObjectMatcher, path: &[u8]| {
+            let forms = forms(matcher, &self.set.aliases.0);
+            forms.iter().filter_map(|form| form.matches(path)).collect()
+        };
+        let listed = |named: bool| if named { vec![By::Listed] } else { vec![] };
+        match (&rule.object, object) {
+            (ObjectMatcher::Protocol(protocol), Object::Socket(socket)) => {
+                listed(protocol_names(*protocol, rule.action, *socket))
+            }
+            (ObjectMatcher::Domain(domain), Object::Domain(name)) => {
+                if self.domain_names(domain, name) {
+                    vec![By::Dir(domain.len(), true)]
+                } else {
+                    vec![]
+                }
+            }
+            (ObjectMatcher::Capability(named), Object::Capability(used)) => listed(named == used),
+            (ObjectMatcher::Preset(named), Object::Preset(attack)) => listed(named == attack),
+            (ObjectMatcher::Syscall(named), Object::Syscall { call, .. }) => listed(named == call),
+            (
+                ObjectMatcher::SyscallPath(named, path),
+                Object::Syscall {
+                    call,
+                    path: Some(given),
+                },
+            ) if named == call => paths(&ObjectMatcher::Path(path.clone()), given),
+            (
+                ObjectMatcher::SyscallDirectory {
+                    call: named,
+                    dir,
+                    recursive,
+                },
+                Object::Syscall {
+                    call,
+                    path: Some(given),
+                },
+            ) if named == call => {
+                let (dir, recursive) = (dir.clone(), *recursive);
+                paths(&ObjectMatcher::Directory { dir, recursive }, given)
+            }
+            (ObjectMatcher::Device(matcher), Object::Device(device)) => {
+                let parts = [
+                    (matcher.class, device.class, 0),
+                    (matcher.subclass, device.subclass, 10),
+                    (matcher.protocol, device.protocol, 1),
+                    (matcher.level, device.level, 100),
+                ];
+                if parts
+                    .iter()
+                    .all(|(wanted, is, _)| wanted.is_none_or(|w| w == *is))
+                {
+                    let said = parts.iter().filter(|(wanted, ..)| wanted.is_some());
+                    vec![By::Device(said.map(|(.., points)| points).sum())]
+                } else {
+                    vec![]
+                }
+            }
+            (matcher, Object::Path(path)) => paths(matcher, path),
+            _ => vec![],
+        }
+    }
+
+    fn domain_names(&self, domain: &str, name: &[u8]) -> bool {
+        let mut name = String::from_utf8(name.to_vec()).unwrap().to_lowercase();
+        while name.ends_with('.') {
+            name.pop();
+        }
+        let stripped = self.set.search_domains.iter().filter_map(|search| {
+            let rest = name.strip_suffix(search.as_str())?;
+            rest.strip_suffix('.').map(str::to_owned)
+        });
+        let mut readings = [name.clone()].into_iter().chain(stripped);
+        readings.any(|name| name == domain || name.ends_with(&format!(".{domain}")))
     }
 
     fn winner(&self, mut left: Vec<Applying<'_>>) -> Answer {
@@ -136,6 +213,15 @@ impl Question<'_> {
                     0
                 }
             };
+            let says = |by| {
+                if let By::Device(points) = by {
+                    points
+                } else {
+                    0
+                }
+            };
+            let most = left.iter().map(|a| says(a.by)).max().unwrap_or(0);
+            left.retain(|a| says(a.by) == most);
             let longest = left.iter().map(|a| length(a.by)).max().unwrap_or(0);
             left.retain(|a| a.by == By::Pattern || length(a.by) == longest);
             if left.iter().any(|a| a.by == By::Dir(longest, false)) {
@@ -146,7 +232,10 @@ impl Question<'_> {
         let Some(first) = left.iter().min_by_key(|a| key(a)) else {
             let allow_list = rules(self.set)
                 .any(|(_, r)| r.category == self.access.category && r.action == Action::Allow);
-            return if allow_list { self.posture() } else { PASS };
+            let local = matches!(&self.access.object, Object::Socket(s) if is_local(*s));
+            let never = [Category::Syscall, Category::Preset].contains(&self.access.category);
+            let posture = allow_list && !local && !never;
+            return if posture { self.posture() } else { PASS };
         };
         let outcome = match first.ask {
             Ask::Block => Outcome::Block,
@@ -161,7 +250,8 @@ impl Question<'_> {
     }
 
     fn posture(&self) -> Answer {
-        let outcome = match self.set.file_posture {
+        let posture = self.set.postures.of(self.access.category);
+        let outcome = match posture.unwrap_or(Posture::Allow) {
             Posture::Allow => Outcome::Pass,
             Posture::Audit => Outcome::Audit,
             Posture::Block => Outcome::Block,
@@ -193,8 +283,14 @@ impl Question<'_> {
 
     /// The table of section 2.
     fn ask(&self, rule: &Rule) -> Option<Ask> {
-        let (read_only, owner_only) = (rule.modifiers.read_only, rule.modifiers.owner_only);
-        let unmodified = !read_only && !owner_only;
+        let Modifiers {
+            read_only,
+            owner_only,
+            no_terminal,
+        } = rule.modifiers;
+        let listed = &rule.allowed_arguments;
+        let permits = read_only || owner_only || !listed.is_empty();
+        let unmodified = !permits && !no_terminal;
         let mut satisfied = true;
         if read_only && self.write {
             satisfied = false;
@@ -202,10 +298,18 @@ impl Question<'_> {
         if owner_only && !self.owner {
             satisfied = false;
         }
+        if no_terminal && self.access.modes.terminal {
+            satisfied = false;
+        }
+        for argument in &self.access.arguments {
+            if !listed.is_empty() && !listed.iter().any(|a| a.as_bytes() == argument) {
+                satisfied = false;
+            }
+        }
         match rule.action {
             Action::Allow => Some(if satisfied { Ask::Allow } else { Ask::Posture }),
             Action::Block if unmodified || !satisfied => Some(Ask::Block),
-            Action::Block => Some(Ask::Allow),
+            Action::Block => permits.then_some(Ask::Allow),
             Action::Audit if unmodified || !satisfied => Some(Ask::Audit),
             Action::Audit => None,
         }
@@ -235,7 +339,7 @@ impl Question<'_> {
                             owner: itself && self.owner,
                             ..*self
                         };
-                        let mut applying = there.applying(&literal);
+                        let mut applying = there.applying(&Object::Path(literal.clone()));
                         if let Some(ask) = there.ask(rule) {
                             applying.push(Applying {
                                 policy,
@@ -255,7 +359,7 @@ impl Question<'_> {
                             guarding.push(self.posture());
                         }
                     }
-                    (Category::File, _) | (Category::Process, Action::Audit) => {}
+                    _ => {}
                 }
             }
         }
@@ -291,6 +395,7 @@ fn forms(object: &ObjectMatcher, aliases: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<Fo
         ObjectMatcher::ExecName(name) => Form::ExecName(name.clone().into()),
         ObjectMatcher::Directory { dir, recursive } => Form::Dir(dir.clone().into(), *recursive),
         ObjectMatcher::Pattern(glob) => Form::Pattern(glob.tokens.clone()),
+        _ => return Vec::new(),
     };
     let target = written
         .literal()
@@ -307,6 +412,44 @@ fn forms(object: &ObjectMatcher, aliases: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<Fo
         }
     });
     [written].into_iter().chain(resolved).collect()
+}
+
+fn is_local(socket: Socket) -> bool {
+    [AF_UNIX, AF_NETLINK].contains(&socket.family)
+}
+
+/// Section 5.
+fn protocol_names(protocol: Protocol, action: Action, socket: Socket) -> bool {
+    let Socket {
+        family,
+        kind,
+        protocol: number,
+    } = socket;
+    if is_local(socket) {
+        return protocol == Protocol::All && action == Action::Block;
+    }
+    let v4 = family == AF_INET;
+    let v6 = family == AF_INET6;
+    let raw_or_ping = kind == SOCK_RAW || kind == SOCK_DGRAM;
+    match protocol {
+        Protocol::All => true,
+        Protocol::Tcp => {
+            (v4 || v6) && kind == SOCK_STREAM && [0, 6, IPPROTO_MPTCP].contains(&number)
+        }
+        Protocol::Udp => (v4 || v6) && kind == SOCK_DGRAM && [0, 17].contains(&number),
+        Protocol::Icmp => v4 && raw_or_ping && number == 1,
+        Protocol::Icmpv6 => v6 && raw_or_ping && number == 58,
+        Protocol::Sctp => {
+            (v4 || v6) && (kind == SOCK_STREAM || kind == SOCK_SEQPACKET) && number == 132
+        }
+        Protocol::Raw => (v4 || v6 || family == AF_PACKET) && kind == SOCK_RAW,
+        Protocol::Stream => kind == SOCK_STREAM,
+        Protocol::Dgram => kind == SOCK_DGRAM,
+        Protocol::Rdm => kind == SOCK_RDM,
+        Protocol::Seqpacket => kind == SOCK_SEQPACKET,
+        Protocol::Dccp => kind == SOCK_DCCP,
+        Protocol::Packet => kind == SOCK_PACKET,
+    }
 }
 
 enum Form {

@@ -5,17 +5,24 @@
 use crate::naive::{self, Answer, Reason};
 use crate::shape::assert_minimal;
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, decide, literal_paths};
-use gorget_model::{Access, Category, Cause, Modes, Object, Posture, Subject, Verdict};
+use gorget_model::network::*;
+use gorget_model::{
+    Access, Capability, Category, Cause, Device, Modes, Object, Posture, Postures, Preset, Subject,
+    Syscall, Verdict,
+};
 use gorget_policy::{
-    Action, Glob, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source, Token,
+    Action, DeviceMatcher, Glob, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector,
+    Source, Token,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const SETS: u32 = 600;
-const ACCESSES_PER_SET: usize = 48;
+const ACCESSES_PER_SET: usize = 100;
+/// With [`ACCESSES_PER_SET`], 100,000 pairs; `PROPTEST_CASES` sets another number.
+const SETS: u32 = 1_000;
 
 fn component() -> impl Strategy<Value = &'static str> {
     select(vec!["a", "b", "ab", "etc"])
@@ -59,7 +66,7 @@ fn glob() -> impl Strategy<Value = Vec<Token>> {
     prop_oneof![anywhere, rooted]
 }
 
-fn object() -> impl Strategy<Value = ObjectMatcher> {
+fn path_object() -> impl Strategy<Value = ObjectMatcher> {
     prop_oneof![
         4 => absolute().prop_map(ObjectMatcher::Path),
         1 => component().prop_map(|name| ObjectMatcher::ExecName(name.into())),
@@ -67,6 +74,70 @@ fn object() -> impl Strategy<Value = ObjectMatcher> {
             .prop_map(|(dir, recursive)| ObjectMatcher::Directory { dir, recursive }),
         3 => glob()
             .prop_map(|tokens| ObjectMatcher::Pattern(Glob { text: format!("{tokens:?}"), tokens })),
+    ]
+}
+
+fn domain() -> impl Strategy<Value = String> {
+    vec(component(), 1..4).prop_map(|labels| labels.join("."))
+}
+
+fn capability() -> impl Strategy<Value = Capability> {
+    (0..3u8).prop_map(|number| Capability::from_number(number).unwrap())
+}
+
+fn call() -> impl Strategy<Value = Syscall> {
+    select(vec!["rmdir", "unlink", "setuid"]).prop_map(|name| Syscall::from_name(name).unwrap())
+}
+
+fn part() -> impl Strategy<Value = Option<u8>> {
+    select(vec![None, Some(1), Some(255)])
+}
+
+fn device_matcher() -> impl Strategy<Value = ObjectMatcher> {
+    (part(), part(), part(), part()).prop_map(|(class, subclass, protocol, level)| {
+        ObjectMatcher::Device(DeviceMatcher {
+            class,
+            subclass,
+            protocol,
+            level,
+        })
+    })
+}
+
+/// A rule's category and object.
+fn object() -> impl Strategy<Value = (Category, ObjectMatcher)> {
+    let of = |category| move |object| (category, object);
+    let path_category = select(vec![Category::Process, Category::File]);
+    prop_oneof![
+        12 => (path_category, path_object()),
+        2 => select(Protocol::ALL.to_vec())
+            .prop_map(ObjectMatcher::Protocol)
+            .prop_map(of(Category::Network)),
+        2 => domain().prop_map(ObjectMatcher::Domain).prop_map(of(Category::Dns)),
+        1 => capability().prop_map(ObjectMatcher::Capability).prop_map(of(Category::Capability)),
+        1 => call().prop_map(ObjectMatcher::Syscall).prop_map(of(Category::Syscall)),
+        1 => (call(), absolute())
+            .prop_map(|(call, path)| ObjectMatcher::SyscallPath(call, path))
+            .prop_map(of(Category::Syscall)),
+        1 => (call(), directory(), any::<bool>())
+            .prop_map(|(call, dir, recursive)| ObjectMatcher::SyscallDirectory {
+                call,
+                dir,
+                recursive,
+            })
+            .prop_map(of(Category::Syscall)),
+        1 => device_matcher().prop_map(of(Category::Device)),
+        1 => select(Preset::ALL.to_vec())
+            .prop_map(ObjectMatcher::Preset)
+            .prop_map(of(Category::Preset)),
+    ]
+}
+
+fn arguments() -> impl Strategy<Value = BTreeSet<String>> {
+    let some = vec(select(vec!["-l", "-a", "x"]), 1..3);
+    prop_oneof![
+        4 => Just(BTreeSet::new()),
+        1 => some.prop_map(|list| list.into_iter().map(Into::into).collect()),
     ]
 }
 
@@ -79,11 +150,12 @@ fn source() -> impl Strategy<Value = Source> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
+    let modifier = || prop::bool::weighted(0.3);
     (
-        select(Category::ALL.to_vec()),
         object(),
         prop_oneof![3 => vec(source(), 0..1), 2 => vec(source(), 1..3)],
-        (prop::bool::weighted(0.3), prop::bool::weighted(0.3)),
+        (modifier(), modifier(), prop::bool::weighted(0.2)),
+        arguments(),
         select(vec![
             Action::Allow,
             Action::Audit,
@@ -92,13 +164,18 @@ fn rule() -> impl Strategy<Value = Rule> {
         ]),
     )
         .prop_map(
-            |(category, object, sources, (read_only, owner_only), action)| Rule {
+            |((category, object), sources, modifiers, allowed_arguments, action)| Rule {
                 category,
                 object,
                 sources,
                 modifiers: Modifiers {
-                    read_only,
-                    owner_only,
+                    read_only: modifiers.0 && category == Category::File,
+                    owner_only: modifiers.1,
+                    no_terminal: modifiers.2,
+                },
+                allowed_arguments: match category {
+                    Category::Process => allowed_arguments,
+                    _ => BTreeSet::new(),
                 },
                 action,
                 severity: None,
@@ -109,6 +186,7 @@ fn rule() -> impl Strategy<Value = Rule> {
                     line: 0,
                     column: 1,
                 },
+                last_line: 0,
             },
         )
 }
@@ -128,16 +206,29 @@ fn policies() -> impl Strategy<Value = Vec<Arc<Policy>>> {
                     name: (*name).into(),
                     selector: Selector::default(),
                     rules,
+                    native_apparmor: String::new(),
                 })
             })
             .collect()
     })
 }
 
+fn postures() -> impl Strategy<Value = Postures> {
+    let posture = || select(vec![Posture::Allow, Posture::Audit, Posture::Block]);
+    (posture(), posture(), posture(), posture()).prop_map(
+        |(file, network, capabilities, device)| Postures {
+            file,
+            network,
+            capabilities,
+            device,
+        },
+    )
+}
+
 fn sets() -> impl Strategy<Value = PolicySet> {
-    let posture = select(vec![Posture::Allow, Posture::Audit, Posture::Block]);
-    (policies(), posture, vec((any::<Index>(), absolute()), 0..3)).prop_map(
-        |(policies, file_posture, links)| {
+    let links = vec((any::<Index>(), absolute()), 0..3);
+    (policies(), postures(), links, vec(domain(), 0..2)).prop_map(
+        |(policies, postures, links, search_domains)| {
             let literals: Vec<_> = literal_paths(&policies).into_iter().collect();
             let aliases = links
                 .into_iter()
@@ -146,11 +237,63 @@ fn sets() -> impl Strategy<Value = PolicySet> {
                 .collect();
             PolicySet {
                 policies,
-                file_posture,
+                postures,
                 aliases: Aliases(aliases),
+                search_domains,
             }
         },
     )
+}
+
+fn path_accessed() -> impl Strategy<Value = Object> {
+    prop_oneof![
+        1 => Just(Object::Nameless),
+        1 => Just(Object::Path(b"/".to_vec())),
+        20 => absolute().prop_map(|path| Object::Path(path.into_bytes())),
+    ]
+}
+
+fn socket() -> impl Strategy<Value = Object> {
+    let family = select(vec![AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, 40]);
+    let protocol = select(vec![0, 1, 6, 17, 58, 132, 255, IPPROTO_MPTCP, 0x0300]);
+    (family, select(vec![1, 2, 3, 4, 5, 6, 10]), protocol).prop_map(|(family, kind, protocol)| {
+        Object::Socket(Socket {
+            family,
+            kind,
+            protocol,
+        })
+    })
+}
+
+fn accessed() -> impl Strategy<Value = (Category, Object)> {
+    let of = |category| move |object| (category, object);
+    let path_category = select(vec![Category::Process, Category::File]);
+    let syscall = (call(), prop::option::of(absolute())).prop_map(|(call, path)| Object::Syscall {
+        call,
+        path: path.map(String::into_bytes),
+    });
+    let byte = || select(vec![1_u8, 2, 255]);
+    let device = (byte(), byte(), byte(), byte()).prop_map(|(class, subclass, protocol, level)| {
+        Object::Device(Device {
+            class,
+            subclass,
+            protocol,
+            level,
+        })
+    });
+    prop_oneof![
+        12 => (path_category, path_accessed()),
+        2 => socket().prop_map(of(Category::Network)),
+        2 => domain()
+            .prop_map(|name| Object::Domain(name.to_uppercase().into_bytes()))
+            .prop_map(of(Category::Dns)),
+        1 => capability().prop_map(Object::Capability).prop_map(of(Category::Capability)),
+        2 => syscall.prop_map(of(Category::Syscall)),
+        1 => device.prop_map(of(Category::Device)),
+        1 => select(Preset::ALL.to_vec())
+            .prop_map(Object::Preset)
+            .prop_map(of(Category::Preset)),
+    ]
 }
 
 fn accesses() -> impl Strategy<Value = Access> {
@@ -158,39 +301,30 @@ fn accesses() -> impl Strategy<Value = Access> {
         1 => Just(Subject::Runtime),
         8 => absolute().prop_map(|path| Subject::Image(path.into_bytes())),
     ];
-    let object = prop_oneof![
-        1 => Just(Object::Nameless),
-        1 => Just(Object::Path(b"/".to_vec())),
-        20 => absolute().prop_map(|path| Object::Path(path.into_bytes())),
-    ];
-    (
-        select(Category::ALL.to_vec()),
-        image,
-        object,
-        any::<[bool; 4]>(),
-    )
-        .prop_map(|(category, subject, object, [read, write, owner, tree])| {
-            let modes = match category {
-                Category::Process => Modes {
-                    read: false,
-                    write: false,
-                    owner,
-                    tree: false,
-                },
-                Category::File => Modes {
-                    read,
-                    write,
-                    owner,
-                    tree,
-                },
-            };
+    let given = vec(select(vec![&b"-l"[..], b"-a", b"x", b"y"]), 0..3);
+    (accessed(), image, any::<[bool; 5]>(), given).prop_map(
+        |((category, object), subject, [read, write, owner, tree, terminal], given)| {
+            let file = category == Category::File;
+            let process = category == Category::Process;
             Access {
                 category,
                 subject,
                 object,
-                modes,
+                modes: Modes {
+                    read: read && file,
+                    write: write && file,
+                    owner,
+                    tree: tree && file,
+                    terminal,
+                },
+                arguments: given
+                    .into_iter()
+                    .filter(|_| process)
+                    .map(<[u8]>::to_vec)
+                    .collect(),
             }
-        })
+        },
+    )
 }
 
 fn in_words(rules: &Ruleset, verdict: Verdict) -> Answer {
@@ -209,9 +343,15 @@ fn in_words(rules: &Ruleset, verdict: Verdict) -> Answer {
     }
 }
 
+/// The number of policy sets; `PROPTEST_CASES` changes it.
+fn sets_to_try() -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES");
+    wanted.map_or(SETS, |text| text.parse().unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: SETS,
+        cases: sets_to_try(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -243,9 +383,11 @@ proptest! {
     #[test]
     fn automata_are_minimal(set in sets()) {
         let rules = compile(&set).unwrap();
-        assert_minimal(rules.objects(Category::Process));
-        assert_minimal(rules.objects(Category::File));
+        for category in Category::ALL {
+            assert_minimal(rules.objects(category));
+        }
         assert_minimal(rules.sources());
+        assert_minimal(rules.arguments().automaton());
     }
 
     #[test]
@@ -263,5 +405,5 @@ proptest! {
 
 #[test]
 fn the_random_run_is_large_enough() {
-    assert!(SETS as usize * ACCESSES_PER_SET >= 20_000);
+    assert!(sets_to_try() as usize * ACCESSES_PER_SET >= 100_000);
 }
