@@ -153,7 +153,7 @@ impl fmt::Display for Fate {
         match self {
             Self::Decides => f.write_str("it decides"),
             Self::LeavesToPosture => f.write_str(
-                "it lists the object, but not this access, so the default posture decides",
+                "it lists the object, but does not allow this access, so the default posture decides",
             ),
             Self::SourceDiffers => f.write_str("its `fromSource` does not name the subject"),
             Self::ObjectDiffers => {
