@@ -37,11 +37,13 @@ mod forms;
 mod minimise;
 mod nfa;
 mod objects;
+mod operation;
 mod precedence;
 mod ruleset;
 mod subsets;
 mod table;
 mod trees;
+mod verify;
 
 pub use arguments::Arguments;
 pub use automaton::Automaton;
@@ -52,5 +54,7 @@ pub use explain::{
 };
 pub use forms::{Aliases, literal_paths};
 pub use objects::{object_bytes, object_from_bytes};
+pub use operation::{Actor, OperationError, OperationSpec};
 pub use ruleset::{ContentId, RuleInfo, Ruleset, decide};
 pub use table::{DecisionTable, Variant};
+pub use verify::{Case, CaseError, Observed, ReadError, Scenario, ScenarioError, Verified, verify};

@@ -87,9 +87,9 @@ pub(super) fn asks(rule: &Rule, access: &Access, write: bool, owner: bool) -> Op
     } = rule.modifiers;
     let allowed = &rule.allowed_arguments;
     let given = |argument: &Vec<u8>| allowed.iter().any(|a| a.as_bytes() == argument.as_slice());
-    let satisfied = !(read_only && write)
-        && !(owner_only && !owner)
-        && !(no_terminal && access.modes.terminal)
+    let satisfied = (!read_only || !write)
+        && (!owner_only || owner)
+        && (!no_terminal || !access.modes.terminal)
         && (allowed.is_empty() || access.arguments.iter().all(given));
     let modifiers = satisfied_modifiers(rule);
     // `pts: false` alone says nothing about tasks without a terminal; every other modifier lists
