@@ -216,11 +216,16 @@ pub(crate) fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
         })
         .collect();
     rules.sort_by(|a, b| a.key().cmp(&b.key()));
-    rules.dedup_by(|a, b| a.key() == b.key());
+    rules.dedup_by(|a, b| a.is_same(b));
     rules
 }
 
 impl Placed<'_> {
+    /// Whether they have the same place in the order.
+    pub(crate) fn is_same(&self, other: &Placed<'_>) -> bool {
+        self.key() == other.key()
+    }
+
     fn key(&self) -> impl Ord {
         let Self {
             qualified_name,

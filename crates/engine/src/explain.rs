@@ -367,7 +367,7 @@ fn by_posture(posture: Posture) -> Verdict {
 }
 
 impl Placed<'_> {
-    fn reference(&self, id: RuleId) -> RuleRef {
+    pub(crate) fn reference(&self, id: RuleId) -> RuleRef {
         RuleRef {
             id,
             policy: self.qualified_name.clone(),
