@@ -38,7 +38,11 @@ enum abi_limit {
 	/* Remembered answers of a task. */
 	ABI_REMEMBERED = 8,
 	/* Different lists of `allowedArgs` in one ruleset. */
-	ABI_ARGUMENT_LISTS = 1024,
+	ABI_ARGUMENT_LISTS = 256,
+	/* Bytes of one argument, with its NUL, and how many arguments of a program can be in a
+	   list. */
+	ABI_ARGUMENT_MAX = 512,
+	ABI_ARGUMENTS = 1024,
 	/* Branches from a decision to its verdict. */
 	ABI_MOST_TESTS = 64,
 	/* Cases that the harness decides in one run. */
@@ -105,13 +109,20 @@ struct rs_header {
 	__u32 id;
 	/* Bytes in use. */
 	__u32 size;
-	/* Bytes from one source class to the next within a decision row. */
-	__u32 source_stride;
 	/* Where the branches are. */
 	__u32 branches;
 	/* 32-bit words of a set of argument lists. */
 	__u32 list_words;
 	struct rs_automaton automata[ABI_AUTOMATON_COUNT];
+};
+
+/*
+ * A decision row. Most rows treat most subjects alike: the map, which rows share, has a u32 for
+ * each source class, the offset of its decisions from `decisions`. There, one u32 a variant.
+ */
+struct rs_row {
+	__u32 map;
+	__u32 decisions;
 };
 
 /* Where to go on with a decision that depends on the task's terminal or its arguments. */
@@ -172,6 +183,14 @@ enum abi_active {
 	ABI_ACTIVE_TREE = 8,
 	/* Nothing is denied, what would have been is reported. */
 	ABI_ACTIVE_AUDITED = 4,
+	/* It has something to say about sockets, names that are looked up, capabilities, presets.
+	 */
+	ABI_ACTIVE_NETWORK = 16,
+	ABI_ACTIVE_DNS = 32,
+	ABI_ACTIVE_CAPABILITY = 64,
+	ABI_ACTIVE_PRESET = 128,
+	/* Some decision depends on whether the task has a terminal. */
+	ABI_ACTIVE_TERMINAL = 256,
 };
 
 struct workload {
@@ -209,12 +228,29 @@ enum abi_operation {
 	ABI_OP_CHMOD,
 	ABI_OP_CHOWN,
 	ABI_OP_TRUNCATE,
+	ABI_OP_SOCKET_CREATE,
+	ABI_OP_SOCKET_BIND,
+	ABI_OP_SOCKET_CONNECT,
+	ABI_OP_SOCKET_LISTEN,
+	ABI_OP_SOCKET_ACCEPT,
+	ABI_OP_SOCKET_SEND,
+	ABI_OP_CAPABLE,
+	ABI_OP_PRESET_ANONYMOUS_MAP_EXEC,
+	ABI_OP_PRESET_FILELESS_EXEC,
+	ABI_OP_PRESET_PROTECT_ENV,
+	ABI_OP_PRESET_PROTECT_PROC,
+	ABI_OP_PRESET_EXEC,
 	ABI_OP_COUNT,
 };
 
 enum abi_event_flag {
 	/* The workload is audited: a block was not carried out. */
 	ABI_EVENT_AUDITED = 1,
+	/* Denied after the point of no return: the program was killed before its first instruction.
+	 */
+	ABI_EVENT_KILLED = 2,
+	/* Never sent: the event waits until it is known what the arguments are. */
+	ABI_EVENT_PENDING = 4,
 };
 
 /* Fixed part of a decision event. The strings follow in the order of their lengths. */

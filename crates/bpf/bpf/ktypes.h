@@ -61,9 +61,17 @@ enum {
 };
 
 enum {
+	SIGKILL = 9,
 	EACCES = 13,
 	ENOMEM = 12,
 	CLONE_THREAD = 0x00010000,
+};
+
+/* include/linux/security.h, include/uapi/asm-generic/mman-common.h, include/linux/mm.h */
+enum {
+	CAP_OPT_NOAUDIT = 2,
+	PROT_EXEC = 4,
+	VM_EXEC = 4,
 };
 
 #define KTYPE __attribute__((preserve_access_index))
@@ -89,6 +97,7 @@ typedef struct {
 
 struct super_block {
 	u32 s_dev;
+	u64 s_magic;
 } KTYPE;
 
 struct inode {
@@ -156,9 +165,23 @@ struct upid {
 	struct pid_namespace *ns;
 } KTYPE;
 
+struct hlist_node;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KTYPE;
+
 struct pid {
 	u32 level;
+	/* By enum pid_type; the first is PIDTYPE_PID. */
+	struct hlist_head tasks[4];
 	struct upid numbers[1];
+} KTYPE;
+
+/* fs/proc/internal.h */
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
 } KTYPE;
 
 struct kernfs_node {
@@ -189,12 +212,42 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
+	struct hlist_node *pid_links[4];
 	struct css_set *cgroups;
 } KTYPE;
 
 struct linux_binprm {
 	struct file *file;
+	int argc;
+	/* Where the arguments begin, argv[0] first, each with a NUL after it. */
+	u64 p;
+	const char *filename;
+	/* What runs it; the same as `filename` until a `#!` line names something else. */
+	const char *interp;
 } KTYPE;
+
+struct vm_area_struct {
+	u64 vm_flags;
+	struct file *vm_file;
+} KTYPE;
+
+struct sock_common {
+	u16 skc_family;
+} KTYPE;
+
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_protocol;
+} KTYPE;
+
+struct socket {
+	short type;
+	struct sock *sk;
+} KTYPE;
+
+struct sockaddr;
+struct msghdr;
+struct user_namespace;
 
 struct seq_file;
 

@@ -146,6 +146,27 @@ inline_always u32 stricter(u32 a, u32 b)
 		return s.answer;                                                                   \
 	}                                                                                          \
                                                                                                    \
+	/* Settles `l->answer` now that the arguments are known. */                                \
+	verified_once int resume_##NAME(u32 slot, u32 id, struct lookup *l)                        \
+	{                                                                                          \
+		struct table_##NAME *t;                                                            \
+		struct rs_header *h;                                                               \
+		u32 zero = 0;                                                                      \
+		void *inner;                                                                       \
+                                                                                                   \
+		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
+		if (!inner || !l)                                                                  \
+			return 1;                                                                  \
+		t = bpf_map_lookup_elem(inner, &zero);                                             \
+		if (!t)                                                                            \
+			return 1;                                                                  \
+		h = (struct rs_header *)t->bytes;                                                  \
+		if (h->id != id || h->abi != ABI_VERSION)                                          \
+			return 1;                                                                  \
+		l->answer = settle_##NAME(t, h->branches, l, l->answer);                           \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
 	/* One byte of the arguments; at the end of each, only lists with it remain. */            \
 	static long argument_##NAME(u64 i, void *ctx)                                              \
 	{                                                                                          \
@@ -221,7 +242,7 @@ inline_always u32 stricter(u32 a, u32 b)
 		struct table_##NAME *t;                                                            \
 		struct rs_automaton *a;                                                            \
 		struct rs_header *h;                                                               \
-		u32 zero = 0, which, row;                                                          \
+		u32 zero = 0, which, row, map;                                                     \
 		void *inner;                                                                       \
                                                                                                    \
 		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
@@ -236,7 +257,7 @@ inline_always u32 stricter(u32 a, u32 b)
 			return 1;                                                                  \
 		a = &h->automata[which];                                                           \
 		row = a->nothing;                                                                  \
-		if (path && !(l->flags & LOOKUP_NOTHING)) {                                        \
+		if (path && !(l->flags & (LOOKUP_NOTHING | LOOKUP_BYTES))) {                       \
 			struct matching m = {                                                      \
 			    .table = t->bytes,                                                     \
 			    .path = path->bytes,                                                   \
@@ -249,12 +270,26 @@ inline_always u32 stricter(u32 a, u32 b)
 			if (m.state >= m.sink_end)                                                 \
 				bpf_loop(ABI_PATH_MAX / CHUNK + 1, step_##NAME, &m, 0);            \
 			row = word_##NAME(t, m.state);                                             \
+		} else if (l->flags & LOOKUP_BYTES) {                                              \
+			u32 state = a->start, bytes = l->bytes, class;                             \
+                                                                                                   \
+			for (int n = 0; n < 4 && (bytes & 255); n++) {                             \
+				class = a->classes + ((bytes & 255) << 1);                         \
+				keep(class);                                                       \
+				class &= (BYTES)-2;                                                \
+				class = *(const u16 *)(t->bytes + class);                          \
+				state = word_##NAME(t, state + class);                             \
+				bytes >>= 8;                                                       \
+			}                                                                          \
+			row = word_##NAME(t, state);                                               \
 		}                                                                                  \
 		if (which == ABI_AUTOMATON_SOURCE) {                                               \
 			l->answer = row;                                                           \
 			return 0;                                                                  \
 		}                                                                                  \
-		row += l->source * h->source_stride;                                               \
+		map = word_##NAME(t, row);                                                         \
+		map = word_##NAME(t, map + l->source * 4);                                         \
+		row = word_##NAME(t, row + 4) + map;                                               \
 		l->answer =                                                                        \
 		    settle_##NAME(t, h->branches, l, word_##NAME(t, row + l->variant * 4));        \
 		if (l->flags & LOOKUP_READ_TOO)                                                    \
@@ -313,6 +348,27 @@ verified_once int lookup_arguments(u64 active, struct path_buffer *arguments, u3
 		return arguments_4m(slot, id, arguments, len, l);
 	case ABI_CLASS_32M:
 		return arguments_32m(slot, id, arguments, len, l);
+	}
+	return 1;
+}
+
+/* Goes on with a decision that waited for the arguments. As `lookup`. */
+verified_once int resume(u64 active, struct lookup *l)
+{
+	u32 slot = (active >> ABI_ACTIVE_SLOT_SHIFT) & ABI_ACTIVE_SLOT_MASK;
+	u32 id = (u32)active;
+
+	if (!l)
+		return 1;
+	switch ((active >> ABI_ACTIVE_CLASS_SHIFT) & ABI_ACTIVE_CLASS_MASK) {
+	case ABI_CLASS_64K:
+		return resume_64k(slot, id, l);
+	case ABI_CLASS_512K:
+		return resume_512k(slot, id, l);
+	case ABI_CLASS_4M:
+		return resume_4m(slot, id, l);
+	case ABI_CLASS_32M:
+		return resume_32m(slot, id, l);
 	}
 	return 1;
 }

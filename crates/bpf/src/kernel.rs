@@ -8,7 +8,7 @@ use crate::abi;
 use crate::lower::put;
 use crate::ring::Reader;
 use crate::tables::{RulesetNumber, Tables};
-use gorget_engine::{ContentId, Ruleset};
+use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
@@ -392,21 +392,25 @@ impl Kernel {
 
 /// The flags of a workload's entry, and whether the ruleset says anything at all.
 fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
-    let process = rules.covers(Category::Process);
-    let trees = rules.covers(Category::File);
-    let file = trees && !rules.covers_only_trees(Category::File);
-    let mut flags = 0;
-    if process {
-        flags |= abi::active::ABI_ACTIVE_PROCESS.0;
-    }
-    if file {
+    let covered = |category, flag: abi::active| if rules.covers(category) { flag.0 } else { 0 };
+    let mut flags = covered(Category::Process, abi::active::ABI_ACTIVE_PROCESS)
+        | covered(Category::File, abi::active::ABI_ACTIVE_TREE)
+        | covered(Category::Network, abi::active::ABI_ACTIVE_NETWORK)
+        | covered(Category::Dns, abi::active::ABI_ACTIVE_DNS)
+        | covered(Category::Capability, abi::active::ABI_ACTIVE_CAPABILITY)
+        | covered(Category::Preset, abi::active::ABI_ACTIVE_PRESET);
+    if rules.covers(Category::File) && !rules.covers_only_trees(Category::File) {
         flags |= abi::active::ABI_ACTIVE_FILE.0;
     }
-    if trees {
-        flags |= abi::active::ABI_ACTIVE_TREE.0;
+    let anything = flags != 0;
+    let mut branches = Category::ALL
+        .into_iter()
+        .flat_map(|category| rules.decisions(category).branches());
+    if branches.any(|branch| branch.test == Test::NoTerminal) {
+        flags |= abi::active::ABI_ACTIVE_TERMINAL.0;
     }
     if mode == Mode::Audited {
         flags |= abi::active::ABI_ACTIVE_AUDITED.0;
     }
-    (flags, process || trees)
+    (flags, anything)
 }

@@ -16,6 +16,12 @@ use std::mem::offset_of;
 /// Columns of a row before the byte classes: what the state accepts, and the NUL byte.
 const EXTRA_COLUMNS: u32 = 2;
 
+/// Decisions of one group of source classes.
+const GROUP_BYTES: u32 = Variant::COUNT * 4;
+
+/// `struct rs_row`.
+const ROW_BYTES: u32 = 8;
+
 /// A ruleset cannot be lowered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LowerError {
@@ -118,14 +124,14 @@ impl Table {
 ///
 /// When it does not fit into the largest table.
 pub fn lower(rules: &Ruleset) -> Result<Table, LowerError> {
-    let source_stride = Variant::COUNT * 4;
-    let row_bytes = u64::from(rules.source_classes()) * u64::from(source_stride);
     let sets = ArgumentSets::new(rules.arguments())?;
 
     let categories = CATEGORIES.iter().map(|(_, category)| {
         let table = rules.decisions(*category);
         automaton_bytes(rules.objects(*category))
-            + u64::from(table.row_count()) * row_bytes
+            + table.maps().iter().map(Vec::len).sum::<usize>() as u64 * 4
+            + table.rows().len() as u64 * size_of::<abi::rs_row>() as u64
+            + u64::from(table.group_count()) * u64::from(GROUP_BYTES)
             + table.branches().len() as u64 * size_of::<abi::rs_branch>() as u64
     });
     let bytes = size_of::<abi::rs_header>() as u64
@@ -139,17 +145,16 @@ pub fn lower(rules: &Ruleset) -> Result<Table, LowerError> {
     out.resize(size_of::<abi::rs_header>(), 0);
     let version = abi::limit::ABI_VERSION.0;
     put(&mut out, offset_of!(abi::rs_header, abi), version);
-    let stride = offset_of!(abi::rs_header, source_stride);
-    put(&mut out, stride, source_stride);
 
     put_branches(&mut out, rules)?;
     let mut branches_before = 0;
     for (slot, category) in CATEGORIES {
         let table = rules.decisions(category);
-        let rows = put_decisions(&mut out, table, rules.source_classes(), branches_before)?;
+        let rows = put_decisions(&mut out, table, branches_before)?;
         branches_before += count(table.branches());
-        let row_of = |row: u32| rows + row * rules.source_classes() * source_stride;
-        put_automaton(&mut out, slot, rules.objects(category), row_of);
+        put_automaton(&mut out, slot, rules.objects(category), |row| {
+            rows + row * ROW_BYTES
+        });
     }
     let slot = abi::automaton::ABI_AUTOMATON_SOURCE;
     put_automaton(&mut out, slot, rules.sources(), |class| class);
@@ -266,24 +271,35 @@ pub(crate) fn put(out: &mut [u8], at: usize, word: u32) {
     }
 }
 
-/// Appends the rows of a decision table and says where they start.
+/// Appends a decision table and says where its rows start.
 fn put_decisions(
     out: &mut Vec<u8>,
     table: &DecisionTable,
-    sources: u32,
     branches_before: u32,
 ) -> Result<u32, LowerError> {
-    let start = end(out);
-    for row in 0..table.row_count() {
-        for source in 0..sources {
-            for bits in (0u8..).take(usize::try_from(Variant::COUNT).unwrap_or(0)) {
-                let variant = Variant::from_bits(bits);
-                let word = encode(table.decision(row, source, variant), branches_before)?;
-                out.extend_from_slice(&word.to_ne_bytes());
-            }
+    let groups = end(out);
+    for group in 0..table.group_count() {
+        for bits in (0u8..).take(usize::try_from(Variant::COUNT).unwrap_or(0)) {
+            let variant = Variant::from_bits(bits);
+            let word = encode(table.of_group(group, variant), branches_before)?;
+            out.extend_from_slice(&word.to_ne_bytes());
         }
     }
-    Ok(start)
+    let mut maps = Vec::with_capacity(table.maps().len());
+    for map in table.maps() {
+        maps.push(end(out));
+        for group in map {
+            out.extend_from_slice(&(group * GROUP_BYTES).to_ne_bytes());
+        }
+    }
+    let rows = end(out);
+    for (map, first) in table.rows() {
+        let map = maps.get(*map as usize).copied().unwrap_or_default();
+        for word in [map, groups + first * GROUP_BYTES] {
+            out.extend_from_slice(&word.to_ne_bytes());
+        }
+    }
+    Ok(rows)
 }
 
 /// A category's branches come after those of the categories before it.

@@ -157,7 +157,7 @@ fn object(random: &mut Random, category: Category, line: u32) -> ObjectMatcher {
             },
         },
         Category::Preset => ObjectMatcher::Preset(random.pick(&Preset::ALL)),
-        Category::Device => unreachable!("not decided in the kernel"),
+        Category::Device => panic!("not decided in the kernel"),
     }
 }
 
@@ -248,7 +248,7 @@ fn accessed(random: &mut Random, category: Category) -> Object {
             path: random.chance(2).then(|| path(random).into()),
         },
         Category::Preset => Object::Preset(random.pick(&Preset::ALL)),
-        Category::Device => unreachable!("not decided in the kernel"),
+        Category::Device => panic!("not decided in the kernel"),
     }
 }
 

@@ -12,7 +12,7 @@
 use crate::render::{self, Color, Painter, Style};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use gorget_engine::{Aliases, CompileError, PolicySet, compile};
+use gorget_engine::{CompileError, PolicySet, compile};
 use gorget_model::Postures;
 use gorget_policy::{Location, Policy, Problem, ProblemSeverity, parse};
 use serde::Serialize;

@@ -20,7 +20,7 @@ use crate::nfa::{Nfa, Overflow, index};
 use crate::precedence::{Candidate, Circumstances, Facts, Judge};
 use crate::ruleset::{Compiled, RuleInfo, Ruleset, content_id};
 use crate::subsets::{BUDGET, Budget, Raw, determinise};
-use crate::table::{Cell, DecisionTable, Variant};
+use crate::table::{Cell, DecisionTable, Row, Variant};
 use crate::trees::{Guard, Reach, guarded_directories, strictest};
 use gorget_model::{Category, Posture, Postures, RuleId};
 use gorget_policy::{Action, Location, ObjectMatcher, Policy, Rule, Source, Token};
@@ -29,8 +29,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-/// Rows times source classes times variants of one category. A thousand rules about a hundred
-/// different sources need 800,000; four million cells are 16 MiB here and in the kernel.
+/// Different answers of one category, in cells. Ten thousand rules about a hundred different sources
+/// need 60,000; four million cells are 16 MiB here and in the kernel.
 const MAX_CELLS: usize = 4 << 20;
 
 /// Different sets of rules often come to the same row; this many to one, on average, are worked out
@@ -84,17 +84,15 @@ pub enum CompileError {
     /// Too many different objects and sources.
     #[error(
         "{part} rules need more than {limit} decisions: \
-         {rows} different sets of objects for {sources} different sets of sources"
+         {answers} combinations of objects and sources are treated differently"
     )]
     TooManyDecisions {
         /// Which table.
         part: Part,
         /// How many there may be.
         limit: usize,
-        /// Objects that rules treat differently.
-        rows: usize,
-        /// Subjects that rules treat differently.
-        sources: usize,
+        /// Combinations of objects and subjects that rules treat differently, so far.
+        answers: usize,
     },
     /// Too many different `allowedArgs` compete for the same programs.
     #[error(
@@ -420,12 +418,6 @@ struct Compiler<'a> {
     max_cells: usize,
 }
 
-/// Answers by source class, then by the variant's WRITE and OWNER bits.
-type Answers = Vec<[Cell; 4]>;
-
-/// By source class, what a guard says to somebody else and to the owner of its literal object.
-type GuardAnswers = Vec<[Option<Cell>; 2]>;
-
 impl Compiler<'_> {
     fn categories(&self) -> Result<[Compiled; Category::ALL.len()], CompileError> {
         Ok([
@@ -526,32 +518,58 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// `ask` for every source class; asked once for classes that no rule here tells apart.
-    fn by_source<T: Copy>(
-        &self,
-        named: &[Candidate],
-        mut ask: impl FnMut(&dyn Fn(u32) -> bool) -> Result<T, CompileError>,
-    ) -> Result<Vec<T>, CompileError> {
-        let mut conditions: Vec<u32> = named
-            .iter()
-            .filter_map(|candidate| self.facts.get(candidate.rule.0 as usize)?.condition)
-            .collect();
+    /// The source classes that `conditions` tell apart.
+    fn partition(&self, mut conditions: Vec<u32>) -> Partition {
         conditions.sort_unstable();
         conditions.dedup();
-        let mut known: HashMap<Vec<bool>, T> = HashMap::new();
-        let classes = self.sources.held.iter();
-        classes
-            .map(|held| {
-                let holds = |condition: u32| held.binary_search(&condition).is_ok();
-                let which: Vec<bool> = conditions.iter().map(|c| holds(*c)).collect();
-                if let Some(answer) = known.get(&which) {
-                    return Ok(*answer);
-                }
-                let answer = ask(&holds)?;
-                known.insert(which, answer);
-                Ok(answer)
-            })
-            .collect()
+        let mut partition = Partition::default();
+        let mut groups: HashMap<Vec<bool>, u32> = HashMap::new();
+        for (source, held) in self.sources.held.iter().enumerate() {
+            let which = conditions.iter().map(|c| held.binary_search(c).is_ok());
+            let new = index(groups.len());
+            let group = *groups.entry(which.collect()).or_insert(new);
+            if group == new {
+                partition.representatives.push(source);
+            }
+            partition.group_of.push(group);
+        }
+        partition
+    }
+
+    /// Whether the subjects of a source class fulfil a condition.
+    fn holds(&self, source: usize, condition: u32) -> bool {
+        let held = self.sources.held.get(source);
+        held.is_some_and(|held| held.binary_search(&condition).is_ok())
+    }
+
+    fn conditions(&self, named: &[Candidate]) -> impl Iterator<Item = u32> {
+        let facts = named.iter().map(|c| self.facts.get(c.rule.0 as usize));
+        facts.filter_map(|facts| facts?.condition)
+    }
+}
+
+/// Source classes in groups.
+#[derive(Debug, Default)]
+struct Partition {
+    /// By source class.
+    group_of: Vec<u32>,
+    /// By group, its first source class.
+    representatives: Vec<usize>,
+}
+
+/// What a guard says: by group of source classes, to somebody else and to the owner of its literal
+/// object.
+struct GuardAnswers {
+    conditions: Vec<u32>,
+    partition: Partition,
+    by_group: Vec<[Option<Cell>; 2]>,
+}
+
+impl GuardAnswers {
+    fn to(&self, source: usize) -> [Option<Cell>; 2] {
+        let group = self.partition.group_of.get(source);
+        let answers = group.and_then(|group| self.by_group.get(*group as usize));
+        answers.copied().unwrap_or_default()
     }
 }
 
@@ -568,7 +586,6 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// The table, and for each accept set its row.
     fn decide(mut self, guards: &[Guard]) -> Result<(DecisionTable, Vec<u32>), CompileError> {
-        let sources = self.compiler.sources.held.len();
         self.check(guards.len())?;
         self.check(self.raw.accept_sets.len() / SETS_PER_ROW)?;
         let guard_answers = guards
@@ -576,41 +593,44 @@ impl Rows<'_> {
             .map(|guard| self.guard(guard))
             .collect::<Result<Vec<_>, _>>()?;
 
-        let mut rows: HashMap<Vec<Cell>, usize> = HashMap::new();
+        let mut rows: HashMap<Row, usize> = HashMap::new();
         let mut row_of_set = Vec::with_capacity(self.raw.accept_sets.len());
+        let mut cells = 0_usize;
         for set in &self.raw.accept_sets {
-            let cells = self.row(set, &guard_answers)?;
-            let new = rows.len();
-            row_of_set.push(*rows.entry(cells).or_insert(new));
-            self.check(rows.len())?;
+            let row = self.row(set, &guard_answers)?;
+            let (new, size) = (rows.len(), row.cells.len());
+            let number = *rows.entry(row).or_insert(new);
+            row_of_set.push(number);
+            if number == new {
+                cells += size;
+                self.check(cells / Variant::COUNT as usize)?;
+            }
         }
 
-        let mut rows: Vec<(Vec<Cell>, usize)> = rows.into_iter().collect();
-        let branches = self.made.finish(rows.iter_mut().flat_map(|row| &mut row.0));
+        let mut rows: Vec<(Row, usize)> = rows.into_iter().collect();
+        let all_cells = rows.iter_mut().flat_map(|(row, _)| &mut row.cells);
+        let branches = self.made.finish(all_cells);
         rows.sort_unstable_by(|a, b| (a.1 != 0, &a.0).cmp(&(b.1 != 0, &b.0)));
         let numbers: HashMap<usize, u32> = rows.iter().map(|row| row.1).zip(0..).collect();
         let labels = row_of_set
             .iter()
             .filter_map(|row| numbers.get(row).copied())
             .collect();
-        let cells = rows.into_iter().flat_map(|(cells, _)| cells).collect();
-        Ok((DecisionTable::new(index(sources), cells, branches), labels))
+        let sources = index(self.compiler.sources.held.len());
+        let rows = rows.into_iter().map(|(row, _)| row);
+        Ok((DecisionTable::new(sources, rows, branches), labels))
     }
 
-    fn check(&self, rows: usize) -> Result<(), CompileError> {
-        let (sources, limit) = (self.compiler.sources.held.len(), self.compiler.max_cells);
-        let cells = rows
-            .saturating_mul(sources)
-            .saturating_mul(Variant::COUNT as usize);
-        if cells <= limit {
+    /// `answers` is how many different answers there are to a combination of object and source.
+    fn check(&self, answers: usize) -> Result<(), CompileError> {
+        let limit = self.compiler.max_cells;
+        if answers.saturating_mul(Variant::COUNT as usize) <= limit {
             return Ok(());
         }
-        let part = Part::Objects(self.category);
         Err(CompileError::TooManyDecisions {
-            part,
+            part: Part::Objects(self.category),
             limit,
-            rows,
-            sources,
+            answers,
         })
     }
 
@@ -626,72 +646,97 @@ impl Rows<'_> {
             .collect()
     }
 
-    fn answers(&mut self, named: &[Candidate], judge: Judge<'_>) -> Result<Answers, CompileError> {
-        let (made, category) = (&mut self.made, self.category);
-        self.compiler.by_source(named, |holds| {
-            let mut answer = |bits: u8| {
-                let access = Circumstances {
-                    write: category == Category::File && bits & Variant::WRITE != 0,
-                    owner: bits & Variant::OWNER != 0,
-                };
-                made.solve(&|_, known| judge.verdict(named, holds, access, known))
-                    .map_err(|TooManyTests| too_many_tests(category))
+    /// By the variant's WRITE and OWNER bits.
+    fn answers(
+        &mut self,
+        named: &[Candidate],
+        judge: Judge<'_>,
+        source: usize,
+    ) -> Result<[Cell; 4], CompileError> {
+        let (compiler, category) = (self.compiler, self.category);
+        let holds = |condition| compiler.holds(source, condition);
+        let mut answer = |bits: u8| {
+            let access = Circumstances {
+                write: category == Category::File && bits & Variant::WRITE != 0,
+                owner: bits & Variant::OWNER != 0,
             };
-            Ok([
-                answer(0)?,
-                answer(Variant::WRITE)?,
-                answer(Variant::OWNER)?,
-                answer(Variant::WRITE | Variant::OWNER)?,
-            ])
-        })
+            self.made
+                .solve(&|_, known| judge.verdict(named, &holds, access, known))
+                .map_err(|TooManyTests| too_many_tests(category))
+        };
+        Ok([
+            answer(0)?,
+            answer(Variant::WRITE)?,
+            answer(Variant::OWNER)?,
+            answer(Variant::WRITE | Variant::OWNER)?,
+        ])
     }
 
     fn guard(&mut self, guard: &Guard) -> Result<GuardAnswers, CompileError> {
         let named = self.candidates(self.raw.accepted(&guard.literal));
         let concerned: Vec<_> = named.iter().copied().chain([guard.candidate]).collect();
-        let (made, category, judge) = (&mut self.made, self.category, self.judge);
-        self.compiler.by_source(&concerned, |holds| {
-            if !guard.speaks(&judge, holds) {
-                return Ok([None, None]);
+        let conditions: Vec<u32> = self.compiler.conditions(&concerned).collect();
+        let partition = self.compiler.partition(conditions.clone());
+        let (compiler, category, judge) = (self.compiler, self.category, self.judge);
+        let mut by_group = Vec::with_capacity(partition.representatives.len());
+        for source in &partition.representatives {
+            let holds = |condition| compiler.holds(*source, condition);
+            if !guard.speaks(&judge, &holds) {
+                by_group.push([None, None]);
+                continue;
             }
             let mut answer = |owner| {
-                made.solve(&|_, known| guard.verdict(&judge, &named, holds, owner, known))
+                self.made
+                    .solve(&|_, known| guard.verdict(&judge, &named, &holds, owner, known))
                     .map_err(|TooManyTests| too_many_tests(category))
             };
-            Ok([Some(answer(false)?), Some(answer(true)?)])
+            by_group.push([Some(answer(false)?), Some(answer(true)?)]);
+        }
+        Ok(GuardAnswers {
+            conditions,
+            partition,
+            by_group,
         })
     }
 
-    fn row(&mut self, set: &[u32], guards: &[GuardAnswers]) -> Result<Vec<Cell>, CompileError> {
+    fn row(&mut self, set: &[u32], guards: &[GuardAnswers]) -> Result<Row, CompileError> {
         let mut judge = self.judge;
-        let mut guarding: Vec<(usize, Reach)> = Vec::new();
+        let mut guarding: Vec<(&GuardAnswers, Reach)> = Vec::new();
         for named in set.iter().filter_map(|v| self.named.get(*v as usize)) {
             match named {
-                Named::Guarded(some) => guarding.extend(some),
+                Named::Guarded(some) => guarding.extend(
+                    some.iter()
+                        .filter_map(|(guard, reach)| Some((guards.get(*guard)?, *reach))),
+                ),
                 Named::Local => judge.allow_list = false,
                 Named::By(_) => {}
             }
         }
-        let mut cells = Vec::with_capacity(self.compiler.sources.held.len() * 8);
-        let answers = self.answers(&self.candidates(set), judge)?;
-        for (source, ordinary) in answers.into_iter().enumerate() {
+        let candidates = self.candidates(set);
+        let mut conditions: Vec<u32> = self.compiler.conditions(&candidates).collect();
+        conditions.extend(guarding.iter().flat_map(|(guard, _)| &guard.conditions));
+        let partition = self.compiler.partition(conditions);
+
+        let mut groups = Vec::with_capacity(partition.representatives.len());
+        for source in &partition.representatives {
+            let ordinary = self.answers(&candidates, judge, *source)?;
             let [_, other_writes, _, owner_writes] = ordinary;
             let said = |owner: bool| -> Vec<Cell> {
                 let answers = guarding.iter().filter_map(|(guard, reach)| {
-                    let [to_others, to_owner] = guards.get(*guard)?.get(source)?;
+                    let [to_others, to_owner] = guard.to(*source);
                     match reach {
-                        Reach::Itself if owner => *to_owner,
-                        Reach::Itself | Reach::Below => *to_others,
+                        Reach::Itself if owner => to_owner,
+                        Reach::Itself | Reach::Below => to_others,
                     }
                 });
                 answers.collect()
             };
             let others = self.tree(other_writes, &said(false))?;
             let owners = self.tree(owner_writes, &said(true))?;
-            cells.extend(ordinary);
-            cells.extend([others, others, owners, owners]);
+            let [a, b, c, d] = ordinary;
+            groups.push([a, b, c, d, others, others, owners, owners]);
         }
-        Ok(cells)
+        Ok(Row::new(&partition.group_of, &groups))
     }
 
     /// The strictest of the write to a directory and of what its guards say.

@@ -199,7 +199,7 @@ pub(crate) fn content_id(
     sources.words().for_each(&mut word);
     for Compiled { objects, decisions } in categories {
         objects.words().for_each(&mut word);
-        word(decisions.row_count());
+        decisions.words().for_each(&mut word);
         decisions.cells().for_each(|(_, cell)| word(cell.word()));
         word(index(decisions.branches().len()));
         for branch in decisions.branches() {
