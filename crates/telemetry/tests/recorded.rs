@@ -16,8 +16,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Each as `karmor logs --json` or the log file has it, in the forms of KubeArmor 1.7.
-const KUBEARMOR: [&str; 20] = [
+/// Each as `karmor logs --json` or the log file has it, in the forms of KubeArmor 1.7; the last with the
+/// address family that Gorget puts in front.
+const KUBEARMOR: [&str; 21] = [
     r#"{"Operation":"Process","Type":"MatchedPolicy","PolicyName":"ksp-args","Severity":"5","Source":"/bin/bash","ParentProcessName":"/bin/bash","ProcessName":"/usr/bin/python3.6","Resource":"/usr/bin/python3.6 -m pydoc","Data":"lsm=SECURITY_BPRM_CHECK","EventData":{"Lsm":"SECURITY_BPRM_CHECK"},"Enforcer":"BPFLSM","Action":"Block","Result":"Permission denied","Cwd":"/","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"NamespaceName":"multiubuntu","PodName":"ubuntu-1-deployment-5bd4dff469-xjrpw","ContainerName":"ubuntu-1-container","Labels":"container=ubuntu-1,group=group-1","UID":0}"#,
     r#"{"Operation":"File","PolicyName":"harden-wordpress-file-integrity-monitoring","Severity":"1","Tags":"NIST","Source":"/bin/rm /sbin/raw","ProcessName":"/bin/rm","Resource":"/sbin/raw","Data":"syscall=SYS_UNLINKAT flags=","Enforcer":"AppArmor","Action":"Block","Result":"Permission denied","ContainerName":"wordpress"}"#,
     r#"{"Type":"MatchedHostPolicy","PolicyName":"sleep-deny","HostName":"node-1","Operation":"Process","Source":"/bin/bash","ParentProcessName":"/bin/bash","ProcessName":"/usr/bin/sleep","Resource":"/usr/bin/sleep 10","Data":"syscall=SYS_EXECVE","Enforcer":"BPFLSM","Action":"Block","Result":"Permission denied"}"#,
@@ -38,6 +39,7 @@ const KUBEARMOR: [&str; 20] = [
     r#"{"Operation":"File","ProcessName":"/usr/bin/cat","Resource":"/proc/1/environ","Data":"lsm=FILE_OPEN","Enforcer":"PRESET-ProtectEnvPreset","Action":"Block","Result":"Permission denied","ContainerName":"c"}"#,
     r#"{"Operation":"Process","ParentProcessName":"/usr/bin/python3","ProcessName":"memfd:x","Resource":"memfd:x","Data":"lsm=SECURITY_BPRM_CHECK","Enforcer":"BPFLSM","Action":"Audit","Result":"Passed","ContainerName":"c"}"#,
     r#"{"Operation":"File","ProcessName":"/bin/mv","Resource":"/srv/a","Data":"lsm=FILE_RENAME","Enforcer":"BPFLSM","Action":"Audit","Result":"Passed","ContainerName":"c"}"#,
+    r#"{"Operation":"Network","ProcessName":"/bin/ping6","Resource":"domain=AF_INET6 protocol=ICMPv6 type=SOCK_RAW","Data":"lsm=SOCKET_CREATE domain=AF_INET6 protocol=ICMPv6 type=SOCK_RAW","KubeArmorVersion":"gorget 0.1.0","Action":"Block","Result":"Permission denied","ContainerName":"c"}"#,
 ];
 
 fn event(number: usize) -> Recorded {
@@ -156,6 +158,7 @@ fn sockets_are_read_in_all_forms() {
             vec![socket(AF_INET6, SOCK_RAW, 1)]
         )
     );
+    assert_eq!(objects(20), (socket(AF_INET6, SOCK_RAW, 58), vec![]));
     assert_eq!(objects(10), (socket(AF_INET, SOCK_STREAM, 6), vec![]));
     assert_eq!(
         objects(11),

@@ -76,12 +76,8 @@ pub(super) fn attempt(line: &Line) -> Result<Attempt, Unreadable> {
     }
     let preset = PRESETS.iter().find(|(name, _)| *name == line.enforcer);
     if let Some((_, preset)) = preset {
-        let actor = match line.operation.as_str() {
-            "Process" => starter(line),
-            _ => actor(line),
-        };
         let object = Object::Preset(*preset);
-        return Ok(simple(line, Category::Preset, actor, object));
+        return Ok(simple(line, Category::Preset, actor(line), object));
     }
     match line.operation.as_str() {
         "" => Err(Unreadable::NoOperation),
