@@ -195,14 +195,14 @@ pub(crate) fn compile_within(
 
 /// A rule with what its place in the order depends on.
 #[derive(PartialEq)]
-struct Placed<'a> {
-    qualified_name: String,
+pub(crate) struct Placed<'a> {
+    pub(crate) qualified_name: String,
     policy: &'a Policy,
-    rule: &'a Rule,
+    pub(crate) rule: &'a Rule,
 }
 
 /// By kind, `namespace/name`, place, content. Ids follow this order, so it settles ties.
-fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
+pub(crate) fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
     let mut rules: Vec<Placed<'_>> = policies
         .iter()
         .flat_map(|policy| {
@@ -214,11 +214,16 @@ fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
         })
         .collect();
     rules.sort_by(|a, b| a.key().cmp(&b.key()));
-    rules.dedup_by(|a, b| a.key() == b.key());
+    rules.dedup_by(|a, b| a.is_same(b));
     rules
 }
 
 impl Placed<'_> {
+    /// Whether they have the same place in the order.
+    pub(crate) fn is_same(&self, other: &Placed<'_>) -> bool {
+        self.key() == other.key()
+    }
+
     fn key(&self) -> impl Ord {
         let Self {
             qualified_name,
