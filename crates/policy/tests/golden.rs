@@ -6,7 +6,7 @@
 #![cfg(test)]
 
 use expect_test::expect_file;
-use gorget_policy::{Modifiers, ObjectMatcher, Parsed, Rule, Source, parse};
+use gorget_policy::{DeviceMatcher, Modifiers, ObjectMatcher, Parsed, Rule, Source, parse};
 use std::fmt::Write as _;
 
 fn check(name: &str) -> Parsed {
@@ -40,18 +40,14 @@ fn shown_rule(rule: &Rule) -> String {
         object,
         sources,
         modifiers,
+        allowed_arguments,
         action,
         severity,
         tags,
         message,
         at,
+        last_line,
     } = rule;
-    let object = match object {
-        ObjectMatcher::Path(path) => format!("path {path}"),
-        ObjectMatcher::ExecName(name) => format!("execname {name}"),
-        ObjectMatcher::Directory { dir, recursive } => shown_directory(dir, *recursive),
-        ObjectMatcher::Pattern(glob) => format!("pattern {}", glob.text),
-    };
     let sources: Vec<String> = sources
         .iter()
         .map(|source| match source {
@@ -62,11 +58,62 @@ fn shown_rule(rule: &Rule) -> String {
     let Modifiers {
         read_only,
         owner_only,
+        no_terminal,
     } = modifiers;
-    format!(
-        "{at}: {action:?} {category} {object} from {sources:?} read_only={read_only} \
-         owner_only={owner_only} severity={severity:?} tags={tags:?} message={message:?}"
+    let mut out = format!(
+        "{at}-{last_line}: {action:?} {category} {}",
+        shown_object(object)
+    );
+    for (set, name) in [
+        (read_only, "read-only"),
+        (owner_only, "owner-only"),
+        (no_terminal, "no-terminal"),
+    ] {
+        if *set {
+            write!(out, " {name}").unwrap();
+        }
+    }
+    if !allowed_arguments.is_empty() {
+        write!(out, " arguments {allowed_arguments:?}").unwrap();
+    }
+    if !sources.is_empty() {
+        write!(out, " from {sources:?}").unwrap();
+    }
+    write!(
+        out,
+        " severity={severity:?} tags={tags:?} message={message:?}"
     )
+    .unwrap();
+    out
+}
+
+fn shown_object(object: &ObjectMatcher) -> String {
+    match object {
+        ObjectMatcher::Path(path) => format!("path {path}"),
+        ObjectMatcher::ExecName(name) => format!("execname {name}"),
+        ObjectMatcher::Directory { dir, recursive } => shown_directory(dir, *recursive),
+        ObjectMatcher::Pattern(glob) => format!("pattern {}", glob.text),
+        ObjectMatcher::Protocol(protocol) => protocol.to_string(),
+        ObjectMatcher::Domain(domain) => domain.clone(),
+        ObjectMatcher::Capability(capability) => capability.to_string(),
+        ObjectMatcher::Syscall(call) => call.to_string(),
+        ObjectMatcher::SyscallPath(call, path) => format!("{call} path {path}"),
+        ObjectMatcher::SyscallDirectory {
+            call,
+            dir,
+            recursive,
+        } => format!("{call} {}", shown_directory(dir, *recursive)),
+        ObjectMatcher::Device(device) => {
+            let DeviceMatcher {
+                class,
+                subclass,
+                protocol,
+                level,
+            } = device;
+            format!("class={class:?} subclass={subclass:?} protocol={protocol:?} level={level:?}")
+        }
+        ObjectMatcher::Preset(preset) => preset.to_string(),
+    }
 }
 
 fn shown_directory(dir: &str, recursive: bool) -> String {
