@@ -6,7 +6,10 @@
 #![cfg(test)]
 
 use expect_test::expect_file;
-use gorget_policy::{DeviceMatcher, Modifiers, ObjectMatcher, Parsed, Rule, Source, parse};
+use gorget_policy::{
+    DeviceMatcher, Modifiers, NetworkRule, NetworkTarget, ObjectMatcher, Parsed, Rule, Selector,
+    Source, parse,
+};
 use std::fmt::Write as _;
 
 fn check(name: &str) -> Parsed {
@@ -20,17 +23,94 @@ fn check(name: &str) -> Parsed {
 fn shown(parsed: &Parsed) -> String {
     let mut out = String::new();
     for policy in &parsed.policies {
-        let selector = &policy.selector;
         writeln!(out, "{:?} policy {}", policy.kind, policy.qualified_name()).unwrap();
-        writeln!(out, "  labels {:?}", selector.labels).unwrap();
-        writeln!(out, "  containers {:?}", selector.container_names).unwrap();
+        out.push_str(&shown_selector(&policy.selector));
         for rule in &policy.rules {
             writeln!(out, "  {}", shown_rule(rule)).unwrap();
+        }
+        if !policy.native_apparmor.is_empty() {
+            writeln!(out, "  apparmor {:?}", policy.native_apparmor).unwrap();
+        }
+    }
+    for policy in &parsed.network_policies {
+        let (target, selector) = match &policy.target {
+            NetworkTarget::Hosts(selector) => ("hosts", selector),
+            NetworkTarget::Pods(selector) => ("pods", selector),
+        };
+        let scope = policy.quota_scope;
+        writeln!(
+            out,
+            "Network policy {} for {target}, quota by {scope:?}",
+            policy.name
+        )
+        .unwrap();
+        out.push_str(&shown_selector(selector));
+        for rule in &policy.rules {
+            writeln!(out, "  {}", shown_network_rule(rule)).unwrap();
         }
     }
     for problem in &parsed.problems {
         writeln!(out, "{problem}").unwrap();
     }
+    out
+}
+
+fn shown_selector(selector: &Selector) -> String {
+    let Selector {
+        labels,
+        container_names,
+        container_expression,
+        host_expressions,
+        expressions,
+    } = selector;
+    let mut out = String::new();
+    for (key, value) in labels {
+        writeln!(out, "  label {key}={value}").unwrap();
+    }
+    if !container_names.is_empty() {
+        writeln!(out, "  containers {container_names:?}").unwrap();
+    }
+    for expression in container_expression.iter().chain(host_expressions) {
+        writeln!(out, "  name {:?}", expression.as_str()).unwrap();
+    }
+    for expression in expressions {
+        writeln!(out, "  {:?} {:?}", expression.operator, expression.values).unwrap();
+    }
+    out
+}
+
+fn shown_network_rule(rule: &NetworkRule) -> String {
+    let NetworkRule {
+        direction,
+        peers,
+        interfaces,
+        ports,
+        quota,
+        action,
+        severity,
+        tags,
+        message,
+        at,
+        last_line,
+    } = rule;
+    let mut out = format!("{at}-{last_line}: {action:?} {direction:?}");
+    for peer in peers {
+        write!(out, " {}/{}", peer.first, peer.prefix).unwrap();
+    }
+    for interface in interfaces {
+        write!(out, " {interface}").unwrap();
+    }
+    for port in ports {
+        write!(out, " {:?} {}-{}", port.transport, port.first, port.last).unwrap();
+    }
+    if let Some(quota) = quota {
+        write!(out, " {quota:?}").unwrap();
+    }
+    write!(
+        out,
+        " severity={severity:?} tags={tags:?} message={message:?}"
+    )
+    .unwrap();
     out
 }
 
@@ -128,6 +208,11 @@ fn a_lenient_allow_list_is_read() {
 #[test]
 fn several_documents_are_read() {
     assert_eq!(check("several-documents").policies.len(), 3);
+}
+
+#[test]
+fn every_field_is_read() {
+    assert_eq!(check("every-field").problems, []);
 }
 
 #[test]
