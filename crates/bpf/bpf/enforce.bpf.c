@@ -477,6 +477,8 @@ inline_always u32 dentry_mode(struct dentry *dentry)
 	return mode & S_IFMT;
 }
 
+#include "presets.h"
+
 /* === processes === */
 
 /*
@@ -735,6 +737,8 @@ int BPF_PROG(file_open, struct file *file, int ret)
 		access |= ACCESS_READ;
 	if (mode & FMODE_WRITE)
 		access |= ACCESS_WRITE;
+	if (file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
+		return -EACCES;
 	return check_path(&file->f_path, ABI_OP_OPEN, access);
 }
 
@@ -837,6 +841,7 @@ int BPF_PROG(path_truncate, const struct path *path, int ret)
 }
 
 #include "objects.h"
+#include "dns.h"
 
 /* Types that no map mentions, so that the Rust side gets them too. */
 const volatile struct {

@@ -29,6 +29,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -131,6 +132,7 @@ struct path {
 
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 	u32 f_mode;
 	u32 f_flags;
 } KTYPE;
@@ -165,7 +167,9 @@ struct upid {
 	struct pid_namespace *ns;
 } KTYPE;
 
-struct hlist_node;
+struct hlist_node {
+	struct hlist_node *next;
+} KTYPE;
 
 struct hlist_head {
 	struct hlist_node *first;
@@ -212,7 +216,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
-	struct hlist_node *pid_links[4];
+	struct hlist_node pid_links[4];
 	struct css_set *cgroups;
 } KTYPE;
 
@@ -244,6 +248,41 @@ struct socket {
 	short type;
 	struct sock *sk;
 } KTYPE;
+
+/* Contexts of packet programs, as the kernel's UAPI has them. */
+struct bpf_sock;
+
+struct __sk_buff {
+	u32 len;
+	u32 pkt_type;
+	u32 mark;
+	u32 queue_mapping;
+	u32 protocol;
+	u32 vlan[3];
+	u32 priority;
+	u32 ingress_ifindex;
+	u32 ifindex;
+	u32 tc_index;
+	u32 cb[5];
+	u32 hash;
+	u32 tc_classid;
+	u32 data;
+	u32 data_end;
+	u32 napi_id;
+	u32 family;
+	u32 remote_ip4;
+	u32 local_ip4;
+	u32 remote_ip6[4];
+	u32 local_ip6[4];
+	u32 remote_port;
+	u32 local_port;
+	u32 data_meta;
+	u64 flow_keys;
+	u64 tstamp;
+	u32 wire_len;
+	u32 gso_segs;
+	struct bpf_sock *sk;
+};
 
 struct sockaddr;
 struct msghdr;

@@ -82,9 +82,3 @@ int BPF_PROG(socket_accept, struct socket *socket, struct socket *new, int ret)
 {
 	return ret ? ret : check_sock(socket, ABI_OP_SOCKET_ACCEPT);
 }
-
-SEC("lsm/socket_sendmsg")
-int BPF_PROG(socket_sendmsg, struct socket *socket, struct msghdr *message, int size, int ret)
-{
-	return ret ? ret : check_sock(socket, ABI_OP_SOCKET_SEND);
-}

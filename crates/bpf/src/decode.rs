@@ -156,6 +156,7 @@ fn operation(value: u32) -> Result<Operation, DecodeError> {
         abi::operation::ABI_OP_SOCKET_LISTEN => Operation::SocketListen,
         abi::operation::ABI_OP_SOCKET_ACCEPT => Operation::SocketAccept,
         abi::operation::ABI_OP_SOCKET_SEND => Operation::SocketSend,
+        abi::operation::ABI_OP_LOOKUP => Operation::Lookup,
         abi::operation::ABI_OP_CAPABLE => Operation::Capable,
         abi::operation::ABI_OP_PRESET_ANONYMOUS_MAP_EXEC => {
             Operation::Preset(Preset::AnonymousMapExec)

@@ -11,10 +11,15 @@ use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, ProgramType};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Read;
 use std::mem::{MaybeUninit, offset_of};
+use std::os::fd::AsRawFd as _;
+
+/// Where cgroup v2 is mounted (systemd's file system hierarchy; cgroups(7)).
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// A row of the kernel's workload table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +48,9 @@ pub enum LoadError {
         #[source]
         source: libbpf_rs::Error,
     },
+    /// There is no hierarchy of control groups.
+    #[error("opening `{CGROUP_ROOT}`")]
+    Cgroups(#[source] std::io::Error),
     /// A map cannot be used.
     #[error("opening map `{map}`")]
     Map {
@@ -134,11 +142,17 @@ impl Kernel {
             .map_err(LoadError::Open)?;
         let skeleton = open.load().map_err(LoadError::Load)?;
 
+        let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
         let mut links = Vec::new();
         let mut enrol = None;
         for program in libbpf_rs::skel::Skel::object(&skeleton).progs_mut() {
             let hook = program.name().to_string_lossy().into_owned();
-            let link = program.attach().map_err(|source| LoadError::Attach {
+            let attached = match program.prog_type() {
+                // For the packets of every socket: the root of the hierarchy.
+                ProgramType::CgroupSkb => program.attach_cgroup(cgroups.as_raw_fd()),
+                _ => program.attach(),
+            };
+            let link = attached.map_err(|source| LoadError::Attach {
                 hook: hook.clone(),
                 source,
             })?;

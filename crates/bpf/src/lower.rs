@@ -41,6 +41,14 @@ pub enum LowerError {
         /// How many there may be.
         limit: u32,
     },
+    /// It lists an argument that the kernel does not read to its end.
+    #[error("an argument in `allowedArgs` has {bytes} bytes, the limit is {limit}")]
+    LongArgument {
+        /// How many it has.
+        bytes: usize,
+        /// How many there may be.
+        limit: u32,
+    },
     /// A rule's number does not fit beside the outcome in a decision.
     #[error("rule number {0} is too large for a decision")]
     RuleNumber(u32),
@@ -193,6 +201,11 @@ impl ArgumentSets {
         let (lists, limit) = (arguments.lists().len(), abi::limit::ABI_ARGUMENT_LISTS.0);
         if u32::try_from(lists).is_ok_and(|lists| lists > limit) {
             return Err(LowerError::ArgumentLists { lists, limit });
+        }
+        let limit = abi::limit::ABI_ARGUMENT_MAX.0 - 1;
+        let listed = arguments.lists().iter().flatten().map(String::len);
+        if let Some(bytes) = listed.max().filter(|bytes| *bytes > limit as usize) {
+            return Err(LowerError::LongArgument { bytes, limit });
         }
         let words = lists.div_ceil(32);
         let sets = arguments.containing().iter().map(|lists| {

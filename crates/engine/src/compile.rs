@@ -11,6 +11,8 @@
 //!
 //! Failure: the work is bounded. A set that exceeds a bound is refused as a whole.
 
+mod error;
+
 use crate::arguments::Arguments;
 use crate::automaton::Automaton;
 use crate::decisions::{Decisions, MOST_TESTS, TooManyTests};
@@ -26,8 +28,9 @@ use gorget_model::{Category, Posture, Postures, RuleId};
 use gorget_policy::{Action, Location, ObjectMatcher, Policy, Rule, Source, Token};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
+
+pub use error::{CompileError, Part};
 
 /// Different answers of one category, in cells. Ten thousand rules about a hundred different sources
 /// need 60,000; four million cells are 16 MiB here and in the kernel.
@@ -63,79 +66,6 @@ impl PolicySet {
             aliases: Aliases::default(),
             search_domains: Vec::new(),
         }
-    }
-}
-
-/// Why a policy set cannot be compiled. Nothing of it is in force then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompileError {
-    /// The names in its rules multiply each other.
-    #[error("{part} rules need more than {limit} {of}{}", culprits(expensive))]
-    TooComplex {
-        /// Which automaton.
-        part: Part,
-        /// What ran out.
-        of: &'static str,
-        /// How much there may be.
-        limit: usize,
-        /// The patterns that took most of it, the worst first.
-        expensive: Vec<(Location, String)>,
-    },
-    /// Too many different objects and sources.
-    #[error(
-        "{part} rules need more than {limit} decisions: \
-         {answers} combinations of objects and sources are treated differently"
-    )]
-    TooManyDecisions {
-        /// Which table.
-        part: Part,
-        /// How many there may be.
-        limit: usize,
-        /// Combinations of objects and subjects that rules treat differently, so far.
-        answers: usize,
-    },
-    /// Too many different `allowedArgs` compete for the same programs.
-    #[error(
-        "{part} rules with `allowedArgs` for the same object depend on each other in more than {limit} ways"
-    )]
-    TooManyTests {
-        /// Which table.
-        part: Part,
-        /// How many there may be.
-        limit: usize,
-    },
-}
-
-/// A part of a ruleset, in messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// Objects of a category.
-    Objects(Category),
-    /// `fromSource` of all categories.
-    Sources,
-    /// `allowedArgs`.
-    Arguments,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Objects(category) => category.fmt(f),
-            Self::Sources => f.write_str("`fromSource`"),
-            Self::Arguments => f.write_str("`allowedArgs`"),
-        }
-    }
-}
-
-fn culprits(expensive: &[(Location, String)]) -> String {
-    let named: Vec<_> = expensive
-        .iter()
-        .map(|(at, pattern)| format!("`{pattern}` at {at}"))
-        .collect();
-    if named.is_empty() {
-        String::new()
-    } else {
-        format!("; most go to {}", named.join(", "))
     }
 }
 
@@ -222,13 +152,13 @@ impl<'a> Prepared<'a> {
 /// A rule with what its place in the order depends on.
 #[derive(PartialEq)]
 pub(crate) struct Placed<'a> {
-    qualified_name: String,
+    pub(crate) qualified_name: String,
     policy: &'a Policy,
     pub(crate) rule: &'a Rule,
 }
 
 /// By kind, `namespace/name`, place, content. Ids follow this order, so it settles ties.
-fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
+pub(crate) fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
     let mut rules: Vec<Placed<'_>> = policies
         .iter()
         .flat_map(|policy| {
@@ -240,11 +170,16 @@ fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
         })
         .collect();
     rules.sort_by(|a, b| a.key().cmp(&b.key()));
-    rules.dedup_by(|a, b| a.key() == b.key());
+    rules.dedup_by(|a, b| a.is_same(b));
     rules
 }
 
 impl Placed<'_> {
+    /// Whether they have the same place in the order.
+    pub(crate) fn is_same(&self, other: &Placed<'_>) -> bool {
+        self.key() == other.key()
+    }
+
     fn key(&self) -> impl Ord {
         let Self {
             qualified_name,
@@ -578,7 +513,9 @@ impl Compiler<'_> {
     }
 
     pub(crate) fn conditions(&self, named: &[Candidate]) -> impl Iterator<Item = u32> {
-        let facts = named.iter().map(|c| self.prepared.facts.get(c.rule.0 as usize));
+        let facts = named
+            .iter()
+            .map(|c| self.prepared.facts.get(c.rule.0 as usize));
         facts.filter_map(|facts| facts?.condition)
     }
 }

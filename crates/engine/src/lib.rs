@@ -23,7 +23,10 @@
 //! ([`Ruleset::content_id`]). No I/O, no clock, no state; hostile patterns cost a bounded amount of
 //! work and end in a [`CompileError`].
 //!
-//! [`conformance`] reads the scenarios that every backend must agree on.
+//! Answers for people: [`explain`] says why, rule by rule and apart from the automata; [`verify`] decides
+//! the cases of a test file ([`Scenario`], operations as text in [`OperationSpec`]); [`Replay`] counts
+//! what policies make of recorded accesses. [`conformance`] runs the scenarios that every backend must
+//! agree on.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 
@@ -33,22 +36,32 @@ mod compile;
 pub mod conformance;
 mod decisions;
 mod diff;
+mod explain;
 mod forms;
 mod minimise;
 mod nfa;
 mod objects;
+mod operation;
 mod precedence;
+mod replay;
 mod ruleset;
 mod subsets;
 mod table;
 mod trees;
+mod verify;
 
 pub use arguments::Arguments;
 pub use automaton::Automaton;
 pub use compile::{CompileError, Part, PolicySet, compile};
 pub use decisions::{Branch, Decision, Test};
 pub use diff::{Answer, Decider, DiffError, Difference, Region, diff};
+pub use explain::{
+    Considered, Effect, Explanation, Fate, Modifier, Naming, RuleRef, Side, Unlisted, explain,
+};
 pub use forms::{Aliases, literal_paths};
 pub use objects::{object_bytes, object_from_bytes};
+pub use operation::{Actor, OperationError, OperationSpec};
+pub use replay::{RecordedAccess, Replay, Replayed, RuleUse, Sample, Tally, Unread, Use};
 pub use ruleset::{ContentId, RuleInfo, Ruleset, decide};
 pub use table::{DecisionTable, Variant};
+pub use verify::{Case, CaseError, Observed, ReadError, Scenario, ScenarioError, Verified, verify};

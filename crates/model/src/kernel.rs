@@ -45,6 +45,8 @@ pub enum Operation {
     SocketAccept,
     /// `socket_sendmsg`.
     SocketSend,
+    /// A name is looked up: `socket_sendmsg`, and the packet.
+    Lookup,
     /// `capable`.
     Capable,
     /// What a preset describes, at the hook where it can be seen.
@@ -74,6 +76,7 @@ impl Operation {
             | Self::SocketListen
             | Self::SocketAccept
             | Self::SocketSend => Category::Network,
+            Self::Lookup => Category::Dns,
             Self::Capable => Category::Capability,
             Self::Preset(_) => Category::Preset,
         }
@@ -100,7 +103,7 @@ impl Operation {
             Self::SocketConnect => "SOCKET_CONNECT",
             Self::SocketListen => "SOCKET_LISTEN",
             Self::SocketAccept => "SOCKET_ACCEPT",
-            Self::SocketSend => "SOCKET_SENDMSG",
+            Self::SocketSend | Self::Lookup => "SOCKET_SENDMSG",
             Self::Capable => "CAPABLE",
             Self::Preset(Preset::AnonymousMapExec) => "MMAP_FILE",
             Self::Preset(Preset::FilelessExec | Preset::Exec) => "SECURITY_BPRM_CHECK",

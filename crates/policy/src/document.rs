@@ -2,69 +2,77 @@
 //! From the text of a file to its policies: [`parse`].
 //!
 //! Every document is judged on its own. One without errors gives a policy, one with an error gives
-//! none, never half a policy: what is in force must be what somebody wrote. Fields that KubeArmor
-//! has and this version cannot enforce are errors for the same reason.
+//! none, never half a policy: what is in force must be what somebody wrote. Fields that nobody knows
+//! are errors for the same reason.
 
-use crate::fields::{Field, Fields, Names};
+use crate::fields::{Field, Fields};
 use crate::meta::{Copied, MetaSpec};
-use crate::policy::{Kind, Policy, Rule};
+use crate::network_policy::{NetworkPolicy, read_network_policy};
+use crate::policy::{Kind, Policy};
 use crate::problem::{Position, Problem, Problems, quote};
-use crate::rules::{Block, read_block};
+use crate::rules::read_rules;
 use crate::selector::read_selector;
+use crate::tables;
 use crate::yaml::{Documents, Node, Value};
 
 /// Kubernetes keeps no object larger than 1.5 MiB.
 const MOST_BYTES: usize = 4 << 20;
 
-const API_VERSION: &str = "security.kubearmor.com/v1";
+pub(crate) const API_VERSION: &str = "security.kubearmor.com/v1";
 
-const DOCUMENT: Names = Names {
-    known: &["apiVersion", "kind", "metadata", "spec", "status"],
-    unsupported: &[],
-};
+/// What a document says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DocumentKind {
+    Policy(Kind),
+    Network,
+}
 
-const POLICY_SPEC: Names = Names {
-    known: &[
-        "selector", "process", "file", "severity", "tags", "message", "action",
-    ],
-    unsupported: &["network", "capabilities", "syscalls", "presets", "apparmor"],
-};
+impl DocumentKind {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Policy(Kind::Container),
+        Self::Policy(Kind::Host),
+        Self::Policy(Kind::Cluster),
+        Self::Network,
+    ];
 
-const HOST_POLICY_SPEC: Names = Names {
-    known: &[
-        "nodeSelector",
-        "process",
-        "file",
-        "severity",
-        "tags",
-        "message",
-        "action",
-    ],
-    unsupported: &["network", "capabilities", "syscalls", "device", "apparmor"],
-};
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Policy(Kind::Container) => "KubeArmorPolicy",
+            Self::Policy(Kind::Host) => "KubeArmorHostPolicy",
+            Self::Policy(Kind::Cluster) => "KubeArmorClusterPolicy",
+            Self::Network => "KubeArmorNetworkPolicy",
+        }
+    }
+}
 
 /// What a file contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// The policies of all documents without an error, in the order of the file.
     pub policies: Vec<Policy>,
+    /// The same of `KubeArmorNetworkPolicy`.
+    pub network_policies: Vec<NetworkPolicy>,
     /// Everything that is wrong, in the order of the file.
     pub problems: Vec<Problem>,
+}
+
+/// What one document gives.
+enum Document {
+    Policy(Policy),
+    Network(NetworkPolicy),
 }
 
 /// Reads `text`, which is what is in `file`: any number of YAML documents. `file` is only for
 /// messages.
 pub fn parse(file: &str, text: &str) -> Parsed {
     let mut problems = Problems::new(file);
-    let mut policies = Vec::new();
+    let mut parsed = Parsed::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MOST_BYTES {
         let reason = format!("the file has {} bytes, more than 4 MiB", text.len());
         problems.error(Position::START, "", reason);
-        return Parsed {
-            policies,
-            problems: problems.finish(),
-        };
+        parsed.problems = problems.finish();
+        return parsed;
     }
     let mut documents = Documents::new(text);
     let mut copied = Copied::default();
@@ -73,107 +81,147 @@ pub fn parse(file: &str, text: &str) -> Parsed {
         let Some(document) = documents.next(&mut problems) else {
             break;
         };
-        let policy = read_policy(&document, &mut copied, &mut problems);
+        let read = read_document(&document, &mut copied, &mut problems);
         if problems.errors() == errors {
-            policies.extend(policy);
+            match read {
+                Some(Document::Policy(policy)) => parsed.policies.push(policy),
+                Some(Document::Network(policy)) => parsed.network_policies.push(policy),
+                None => {}
+            }
         }
     }
-    Parsed {
-        policies,
-        problems: problems.finish(),
-    }
+    parsed.problems = problems.finish();
+    parsed
 }
 
-/// The policy in a document. Means nothing when errors were reported.
-fn read_policy(document: &Node, copied: &mut Copied, problems: &mut Problems) -> Option<Policy> {
+/// What is in a document. Means nothing when errors were reported.
+fn read_document(
+    document: &Node,
+    copied: &mut Copied,
+    problems: &mut Problems,
+) -> Option<Document> {
     if matches!(document.value, Value::Null) {
         return None;
     }
     let errors = problems.errors();
-    let fields = Fields::open_any(document, Field::Document, problems)?;
-    let kind = read_kind(&fields, problems)?;
-    let fields = Fields::open(document, Field::Document, DOCUMENT, problems)?;
-    let names = fields
-        .need("metadata", problems)
-        .and_then(|node| read_names(node, Field::Key(&fields.field, "metadata"), kind, problems));
-    let spec = fields.need("spec", problems).and_then(|node| {
-        read_spec(
-            node,
-            Field::Key(&fields.field, "spec"),
-            kind,
-            copied,
-            problems,
-        )
-    });
-    let (namespace, name) = names?;
-    let (selector, rules) = spec?;
-    if rules.is_empty() && problems.errors() == errors {
-        let help = "rules are entries of `matchPaths`, `matchDirectories` and `matchPatterns`";
+    let kind = read_kind(document, problems)?;
+    let fields = Fields::open(document, Field::Document, tables::document(kind), problems)?;
+    check_version(&fields, problems);
+    let name = read_name(&fields, kind, problems);
+    let spec = fields.mapping("spec", problems)?;
+    let read = match kind {
+        DocumentKind::Policy(kind) => {
+            read_policy(kind, name, &spec, copied, problems).map(Document::Policy)
+        }
+        DocumentKind::Network => {
+            read_network_policy(name, &spec, copied, problems).map(Document::Network)
+        }
+    };
+    let empty = match &read {
+        Some(Document::Policy(policy)) => {
+            policy.rules.is_empty() && policy.native_apparmor.is_empty()
+        }
+        Some(Document::Network(policy)) => policy.rules.is_empty(),
+        None => false,
+    };
+    if empty && problems.errors() == errors {
+        let help = "rules are entries of lists such as `file.matchPaths`";
         problems.warning(document.at, "spec", "the policy has no rules", help);
     }
+    read
+}
+
+fn read_policy(
+    kind: Kind,
+    name: Option<PolicyName>,
+    spec: &Fields<'_>,
+    copied: &mut Copied,
+    problems: &mut Problems,
+) -> Option<Policy> {
+    let meta = MetaSpec::read(spec, problems);
+    let selector = read_selector(kind, spec, problems);
+    let rules = read_rules(spec, &meta, copied, problems);
+    let native_apparmor = spec.text("apparmor", problems);
+    let native_apparmor = native_apparmor.filter(|lines| !lines.text.trim().is_empty());
+    let PolicyName { namespace, name } = name?;
     Some(Policy {
         kind,
         namespace,
         name,
-        selector,
+        selector: selector?,
         rules,
-        native_apparmor: String::new(),
+        native_apparmor: native_apparmor
+            .map(|lines| lines.text.to_owned())
+            .unwrap_or_default(),
     })
 }
 
 /// `None` when it is not certain what the rest of the document should look like.
-fn read_kind(fields: &Fields<'_>, problems: &mut Problems) -> Option<Kind> {
-    let written = fields.need_text("kind", problems)?;
-    let kind = match written.text {
-        "KubeArmorPolicy" => Kind::Container,
-        "KubeArmorHostPolicy" => Kind::Host,
-        other => {
-            let reason = format!("kind {} is not supported by this version", quote(other));
-            let help = "there are `KubeArmorPolicy` and `KubeArmorHostPolicy`";
-            problems.error_with_help(written.at, "kind", reason, help);
-            return None;
-        }
-    };
-    if let Some(version) = fields.need_text("apiVersion", problems)
+fn read_kind(document: &Node, problems: &mut Problems) -> Option<DocumentKind> {
+    // All kinds agree on where the kind is.
+    let shape = tables::document(DocumentKind::Network);
+    let fields = Fields::open_any(document, Field::Document, shape, problems)?;
+    if fields.get("kind").is_none() {
+        problems.error(fields.at, "kind", "is missing");
+    }
+    let written = fields.text("kind", problems)?;
+    let mut kinds = DocumentKind::ALL.into_iter();
+    let kind = kinds.find(|kind| kind.name() == written.text);
+    if kind.is_none() {
+        let reason = format!("{} is not a kind of policy", quote(written.text));
+        let names = DocumentKind::ALL.map(|kind| format!("`{}`", kind.name()));
+        let help = format!("there are {}", names.join(", "));
+        problems.error_with_help(written.at, "kind", reason, help);
+    }
+    kind
+}
+
+fn check_version(fields: &Fields<'_>, problems: &mut Problems) {
+    if let Some(version) = fields.text("apiVersion", problems)
         && version.text != API_VERSION
     {
         let reason = format!("{} is not supported by this version", quote(version.text));
         let help = format!("there is `{API_VERSION}`");
         problems.error_with_help(version.at, "apiVersion", reason, help);
     }
-    Some(kind)
 }
 
-/// Namespace and name. Everything else in `metadata` is for other programs.
-fn read_names(
-    node: &Node,
-    field: Field<'_>,
-    kind: Kind,
+/// What a policy is called.
+pub(crate) struct PolicyName {
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+}
+
+/// Everything else in `metadata` is for other programs.
+fn read_name(
+    document: &Fields<'_>,
+    kind: DocumentKind,
     problems: &mut Problems,
-) -> Option<(Option<String>, String)> {
-    let metadata = Fields::open_any(node, field, problems)?;
-    let name = metadata.need_text("name", problems);
+) -> Option<PolicyName> {
+    let metadata = document.mapping("metadata", problems)?;
+    let name = metadata.text("name", problems);
     if let Some(name) = name {
-        check_name(name.text, name.at, Field::Key(&field, "name"), problems);
-    }
-    let namespace = match kind {
-        Kind::Container => metadata.text("namespace", problems),
-        // COMPAT: host policies are cluster-scoped; a namespace in one is ignored.
-        Kind::Host | Kind::Cluster => None,
-    };
-    let namespace = namespace.filter(|namespace| !namespace.text.is_empty());
-    if let Some(namespace) = namespace {
         check_name(
-            namespace.text,
-            namespace.at,
-            Field::Key(&field, "namespace"),
+            name.text,
+            name.at,
+            Field::Key(&metadata.field, "name"),
             problems,
         );
     }
-    Some((
-        namespace.map(|namespace| namespace.text.to_owned()),
-        name?.text.to_owned(),
-    ))
+    let namespace = match kind {
+        DocumentKind::Policy(Kind::Container) => metadata.text("namespace", problems),
+        // COMPAT: all others are cluster-scoped; a namespace in one is ignored.
+        DocumentKind::Policy(Kind::Host | Kind::Cluster) | DocumentKind::Network => None,
+    };
+    let namespace = namespace.filter(|namespace| !namespace.text.is_empty());
+    if let Some(namespace) = namespace {
+        let field = Field::Key(&metadata.field, "namespace");
+        check_name(namespace.text, namespace.at, field, problems);
+    }
+    Some(PolicyName {
+        namespace: namespace.map(|namespace| namespace.text.to_owned()),
+        name: name?.text.to_owned(),
+    })
 }
 
 /// Names end up in `namespace/name`, in file names and in log lines.
@@ -187,32 +235,6 @@ fn check_name(name: &str, at: Position, field: Field<'_>, problems: &mut Problem
         );
         problems.error(at, field, reason);
     }
-}
-
-fn read_spec(
-    node: &Node,
-    field: Field<'_>,
-    kind: Kind,
-    copied: &mut Copied,
-    problems: &mut Problems,
-) -> Option<(crate::Selector, Vec<Rule>)> {
-    let names = match kind {
-        Kind::Container | Kind::Cluster => POLICY_SPEC,
-        Kind::Host => HOST_POLICY_SPEC,
-    };
-    let spec = Fields::open(node, field, names, problems)?;
-    let meta = MetaSpec::read(&spec, problems);
-    let selector = read_selector(kind, &spec, problems);
-    let mut rules = Vec::new();
-    for (name, block) in [("process", Block::Process), ("file", Block::File)] {
-        if let Some(node) = spec.get(name) {
-            let field = Field::Key(&spec.field, name);
-            read_block(node, field, block, &meta, &mut rules, copied, problems);
-        }
-    }
-    // The blocks and their lists are read in a fixed order, whatever the order in the file.
-    rules.sort_by_key(|rule| (rule.at.line, rule.at.column));
-    Some((selector?, rules))
 }
 
 #[cfg(test)]

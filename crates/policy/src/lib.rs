@@ -8,9 +8,10 @@
 //! is for. What a rule *means* is in `gorget-engine`.
 //!
 //! No input makes it panic or use memory without bound; every limit is a named constant where it is
-//! applied. Steps, each in its module: `yaml` (text to trees with positions), `fields` (typed
-//! access), `document`, `selector`, `meta` and `rules` (validation), `paths` and `glob` (the small
-//! languages in strings), `problem` (what is reported).
+//! applied. Steps, each in its module: `yaml` (text to trees with positions), `shape` and `tables`
+//! (which fields there are), `fields` (typed access), `document`, `selector`, `meta`, `rules`,
+//! `objects`, `names` and `network_policy` (validation), `paths`, `glob` and `name_expression` (the
+//! small languages in strings), `problem` (what is reported).
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 
@@ -18,16 +19,28 @@ mod document;
 mod fields;
 mod glob;
 mod meta;
+mod name_expression;
+mod names;
+mod network_policy;
+mod objects;
 mod paths;
 mod policy;
 mod problem;
 mod rules;
 mod selector;
+mod shape;
+mod tables;
 mod yaml;
 
 pub use document::{Parsed, parse};
 pub use glob::{Glob, Token};
+pub use name_expression::NameExpression;
+pub use network_policy::{
+    AddressRange, Direction, NetworkPolicy, NetworkRule, NetworkTarget, PortRange, Quota,
+    QuotaScope, Transport,
+};
 pub use policy::{
-    Action, DeviceMatcher, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source,
+    Action, DeviceMatcher, Expression, Kind, Location, Modifiers, ObjectMatcher, Operator, Policy,
+    Rule, Selector, Source, Values,
 };
 pub use problem::{Problem, ProblemSeverity};

@@ -5,21 +5,27 @@
 //! `spec`. [`Inheritance::resolve`] fills in a rule from all three; each of the four comes from the
 //! innermost place that says something.
 //!
-//! Every rule gets its own copy of the texts, so a small file could ask for a lot of memory; the
-//! bytes copied for one file are limited.
+//! Every rule gets its own copy of the texts, and one entry can be many rules, so a small file could
+//! ask for a lot of memory; the bytes copied for one file are limited.
 
-use crate::fields::{Field, Fields, similar_word, text};
+use crate::fields::{Field, Fields, similar_word};
 use crate::policy::Action;
 use crate::problem::{Position, Problems, quote};
-use crate::yaml::Value;
-
-/// KubeArmor's CRDs: `minimum: 1`, `maximum: 10`.
-const SEVERITIES: std::ops::RangeInclusive<u8> = 1..=10;
+use crate::shape::Words;
 
 /// Texts of 200 bytes for 300,000 rules.
-const MOST_INHERITED: usize = 64 << 20;
+const MOST_COPIED: usize = 64 << 20;
 
-const ACTIONS: &[&str] = &["Allow", "Audit", "Block"];
+/// COMPAT: the CRDs know the first three spellings, the daemon also the others; in files any case
+/// is accepted.
+pub(crate) const ACTIONS: Words<Action> = &[
+    ("Allow", Action::Allow),
+    ("Audit", Action::Audit),
+    ("Block", Action::Block),
+    ("allow", Action::Allow),
+    ("audit", Action::Audit),
+    ("block", Action::Block),
+];
 
 /// Action, severity, tags and message as written in one place. Empty is the same as absent.
 #[derive(Debug, Default)]
@@ -32,20 +38,12 @@ pub(crate) struct MetaSpec {
 
 impl MetaSpec {
     pub(crate) fn read(fields: &Fields<'_>, problems: &mut Problems) -> Self {
-        let list_field = Field::Key(&fields.field, "tags");
-        let tags = fields
-            .list("tags", problems)
-            .iter()
-            .enumerate()
-            .filter_map(|(index, node)| {
-                text(node, Field::Index(&list_field, index), problems)
-                    .map(|tag| tag.text.to_owned())
-            });
-        let tags = tags.collect();
+        let tags = fields.texts("tags", problems);
         let message = fields.text("message", problems);
+        let severity = fields.number("severity", problems);
         Self {
-            severity: severity(fields, problems),
-            tags,
+            severity: severity.and_then(|severity| u8::try_from(severity).ok()),
+            tags: tags.iter().map(|tag| tag.text.to_owned()).collect(),
             message: message
                 .map(|message| message.text.to_owned())
                 .unwrap_or_default(),
@@ -54,52 +52,22 @@ impl MetaSpec {
     }
 }
 
-fn severity(fields: &Fields<'_>, problems: &mut Problems) -> Option<u8> {
-    let node = fields.get("severity")?;
-    let field = Field::Key(&fields.field, "severity");
-    let (found, help) = match &node.value {
-        Value::Number(text) => match text.parse() {
-            Ok(severity) if SEVERITIES.contains(&severity) => return Some(severity),
-            Ok(_) | Err(_) => (quote(text), None),
-        },
-        Value::Text(text) => (
-            format!("the string {}", quote(text)),
-            Some("write it without quotes"),
-        ),
-        Value::Boolean(_, text) => (quote(text), None),
-        Value::Sequence(_) => ("a list".to_owned(), None),
-        Value::Mapping(_) => ("a mapping".to_owned(), None),
-        Value::Null | Value::Refused => return None,
-    };
-    let reason = format!("must be a whole number from 1 to 10, but is {found}");
-    match help {
-        Some(help) => problems.error_with_help(node.at, field, reason, help),
-        None => problems.error(node.at, field, reason),
-    }
-    None
-}
-
-/// COMPAT: the CRDs know three spellings, the daemon also lower case; here any case is accepted.
 fn action(fields: &Fields<'_>, problems: &mut Problems) -> Option<Action> {
     let written = fields.text("action", problems)?;
-    match written.text.to_ascii_lowercase().as_str() {
-        "" => return None,
-        "allow" => return Some(Action::Allow),
-        "audit" => return Some(Action::Audit),
-        "block" => return Some(Action::Block),
-        _ => {}
+    if written.text.is_empty() {
+        return None;
+    }
+    let mut known = ACTIONS.iter();
+    if let Some((_, action)) = known.find(|(word, _)| word.eq_ignore_ascii_case(written.text)) {
+        return Some(*action);
     }
     let reason = format!("{} is not an action", quote(written.text));
-    let help = match similar_word(written.text, ACTIONS) {
+    let help = match similar_word(written.text, &crate::shape::words(ACTIONS)) {
         Some(similar) => format!("did you mean `{similar}`?"),
         None => "there are `Allow`, `Audit` and `Block`".to_owned(),
     };
-    problems.error_with_help(
-        written.at,
-        Field::Key(&fields.field, "action"),
-        reason,
-        help,
-    );
+    let field = Field::Key(&fields.field, "action");
+    problems.error_with_help(written.at, field, reason, help);
     None
 }
 
@@ -112,9 +80,22 @@ pub(crate) struct Meta {
     pub(crate) action: Action,
 }
 
-/// How many bytes of text were copied into rules, for a whole file.
+/// How many bytes were copied into rules, for a whole file.
 #[derive(Debug, Default)]
 pub(crate) struct Copied(usize);
+
+impl Copied {
+    /// False, and an error, when that is too much.
+    pub(crate) fn charge(&mut self, bytes: usize, at: Position, problems: &mut Problems) -> bool {
+        let within = self.0 <= MOST_COPIED;
+        self.0 = self.0.saturating_add(bytes);
+        if within && self.0 > MOST_COPIED {
+            let reason = "tags, messages and sources are copied into too many rules of this file";
+            problems.error_with_help(at, "", reason, "shorten them or split the file");
+        }
+        self.0 <= MOST_COPIED
+    }
+}
 
 /// The places outside a rule, innermost first.
 #[derive(Clone, Copy, Debug)]
@@ -145,13 +126,8 @@ impl Inheritance<'_> {
             .into_iter()
             .flatten()
             .map(|tag| tag.len() + size_of::<String>());
-        let within = copied.0 <= MOST_INHERITED;
-        copied.0 += tag_bytes.sum::<usize>() + message.map_or(0, String::len);
-        if copied.0 > MOST_INHERITED {
-            if within {
-                let reason = "tags and messages are inherited by too many rules of this file";
-                problems.error_with_help(at, "", reason, "shorten them or split the file");
-            }
+        let bytes = tag_bytes.sum::<usize>() + message.map_or(0, String::len);
+        if !copied.charge(bytes, at, problems) {
             return None;
         }
         Some(Meta {

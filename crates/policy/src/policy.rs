@@ -5,7 +5,7 @@
 //! single slashes, no `.` and `..`, no NUL), names have no slash, severities are 1 to 10. What the
 //! fields mean is in `gorget-engine`; whom a policy is for is in `selector`.
 
-use crate::Glob;
+use crate::{Glob, NameExpression};
 use gorget_model::{Capability, Category, Preset, Protocol, Syscall};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,7 +27,7 @@ pub enum Kind {
 pub struct Policy {
     /// Whom it is for.
     pub kind: Kind,
-    /// `metadata.namespace`; always `None` for [`Kind::Host`].
+    /// `metadata.namespace`; always `None` but for [`Kind::Container`].
     pub namespace: Option<String>,
     /// `metadata.name`.
     pub name: String,
@@ -43,10 +43,44 @@ pub struct Policy {
 /// Which workloads a policy is for. All conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
-    /// `matchLabels` without the keys that have a meaning of their own.
+    /// `matchLabels` without the keys that have a meaning of their own; the host's name is among
+    /// them.
     pub labels: Vec<(String, String)>,
     /// `kubearmor.io/container.name`: names of the containers; empty means all.
     pub container_names: Vec<String>,
+    /// The same as an expression; then there are no names.
+    pub container_expression: Option<NameExpression>,
+    /// `kubearmor.io/hostnamereg`.
+    pub host_expressions: Vec<NameExpression>,
+    /// `matchExpressions`.
+    pub expressions: Vec<Expression>,
+}
+
+/// An entry of `matchExpressions`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expression {
+    /// What must be so of the values.
+    pub operator: Operator,
+    /// The values and what they are compared with.
+    pub values: Values,
+}
+
+/// What must be so of the values of an [`Expression`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// One of them is there.
+    In,
+    /// None of them is there.
+    NotIn,
+}
+
+/// The values of an [`Expression`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// `label`: labels with their values.
+    Labels(Vec<(String, String)>),
+    /// `namespace`: names of namespaces.
+    Namespaces(Vec<String>),
 }
 
 /// What a rule asks for.

@@ -1,306 +1,259 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The category blocks `process` and `file`.
+//! From the blocks of a `spec` to its rules.
 //!
-//! A block has three lists, each with its own fields (KubeArmor's CRDs), and every entry becomes
-//! one rule. An entry with an error becomes none; the error keeps the whole document from becoming
-//! a policy, so a rule that is left out here is never missed.
+//! A block has lists; an entry of a list names one or more objects, and every object becomes one
+//! rule with what it inherits filled in. What an entry may contain is in `tables`; which objects it
+//! names is read by `objects` and `names`. An entry with an error becomes no rule; the error keeps
+//! the whole document from becoming a policy, so a rule that is left out here is never missed.
 
-use crate::fields::{Field, Fields, Names, Text};
-use crate::glob::Glob;
+use crate::fields::{Field, Fields};
 use crate::meta::{Copied, Inheritance, MetaSpec};
-use crate::paths::{self, PathError};
-use crate::policy::{Modifiers, ObjectMatcher, Rule, Source};
+use crate::policy::{Action, Modifiers, ObjectMatcher, Rule, Source};
 use crate::problem::{Problems, quote};
-use crate::yaml::Node;
+use crate::{names, objects};
 use gorget_model::Category;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-/// The blocks whose objects are paths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Block {
-    Process,
-    File,
+/// A block of `spec`.
+struct Block {
+    name: &'static str,
+    lists: &'static [List],
 }
 
-impl Block {
-    fn category(self) -> Category {
-        match self {
-            Self::Process => Category::Process,
-            Self::File => Category::File,
-        }
+/// A list of entries.
+struct List {
+    name: &'static str,
+    category: Category,
+    /// The objects that an entry names.
+    objects: fn(&Fields<'_>, &mut Problems) -> Vec<ObjectMatcher>,
+}
+
+const fn list(
+    name: &'static str,
+    category: Category,
+    objects: fn(&Fields<'_>, &mut Problems) -> Vec<ObjectMatcher>,
+) -> List {
+    List {
+        name,
+        category,
+        objects,
     }
 }
 
-/// The lists of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum List {
-    Paths,
-    Directories,
-    Patterns,
-}
+const BLOCKS: &[Block] = &[
+    Block {
+        name: "process",
+        lists: &[
+            list("matchPaths", Category::Process, objects::programs),
+            list("matchDirectories", Category::Process, objects::directories),
+            list("matchPatterns", Category::Process, objects::patterns),
+        ],
+    },
+    Block {
+        name: "file",
+        lists: &[
+            list("matchPaths", Category::File, objects::paths),
+            list("matchDirectories", Category::File, objects::directories),
+            list("matchPatterns", Category::File, objects::patterns),
+        ],
+    },
+    Block {
+        name: "network",
+        lists: &[
+            list("matchProtocols", Category::Network, names::protocols),
+            list("matchDNSQueries", Category::Dns, names::domains),
+        ],
+    },
+    Block {
+        name: "capabilities",
+        lists: &[list(
+            "matchCapabilities",
+            Category::Capability,
+            names::capabilities,
+        )],
+    },
+    Block {
+        name: "syscalls",
+        lists: &[
+            list("matchSyscalls", Category::Syscall, objects::syscalls),
+            list("matchPaths", Category::Syscall, objects::syscall_paths),
+        ],
+    },
+    Block {
+        name: "device",
+        lists: &[list("matchDevice", Category::Device, names::devices)],
+    },
+];
 
-impl List {
-    const ALL: [Self; 3] = [Self::Paths, Self::Directories, Self::Patterns];
+const PRESETS: List = list("presets", Category::Preset, names::presets);
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Paths => "matchPaths",
-            Self::Directories => "matchDirectories",
-            Self::Patterns => "matchPatterns",
-        }
-    }
-
-    /// Fields of an entry. `pts` and `allowedArgs` are KubeArmor's.
-    fn names(self, block: Block) -> Names {
-        macro_rules! names {
-            ([$($known:literal),*], [$($unsupported:literal),*]) => {
-                Names {
-                    known: &[$($known,)* "ownerOnly", "severity", "tags", "message", "action"],
-                    unsupported: &[$($unsupported),*],
-                }
-            };
-        }
-        match (block, self) {
-            (Block::Process, Self::Paths) => {
-                names!(["path", "execname", "fromSource"], ["pts", "allowedArgs"])
-            }
-            (Block::Process, Self::Directories) => {
-                names!(["dir", "recursive", "fromSource"], ["pts"])
-            }
-            (Block::Process, Self::Patterns) => names!(["pattern"], []),
-            (Block::File, Self::Paths) => names!(["path", "fromSource", "readOnly"], ["pts"]),
-            (Block::File, Self::Directories) => {
-                names!(["dir", "recursive", "fromSource", "readOnly"], ["pts"])
-            }
-            (Block::File, Self::Patterns) => names!(["pattern", "readOnly"], []),
-        }
-    }
-}
-
-const BLOCK: Names = Names {
-    known: &[
-        "matchPaths",
-        "matchDirectories",
-        "matchPatterns",
-        "severity",
-        "tags",
-        "message",
-        "action",
-    ],
-    unsupported: &[],
-};
-
-/// COMPAT: KubeArmor has `dir` in `fromSource` only for syscalls; semantics section 3 has it everywhere.
-const SOURCE: Names = Names {
-    known: &["path", "dir", "recursive"],
-    unsupported: &[],
-};
-
-/// Reads a block and adds its rules to `rules`.
-pub(crate) fn read_block(
-    node: &Node,
-    field: Field<'_>,
-    kind: Block,
-    spec: &MetaSpec,
-    rules: &mut Vec<Rule>,
+/// The rules of a `spec`, in the order of the file.
+pub(crate) fn read_rules(
+    spec: &Fields<'_>,
+    meta: &MetaSpec,
     copied: &mut Copied,
     problems: &mut Problems,
-) {
-    let Some(fields) = Fields::open(node, field, BLOCK, problems) else {
-        return;
+) -> Vec<Rule> {
+    let mut rules = Rules {
+        spec: meta,
+        copied,
+        named: HashMap::new(),
+        list: Vec::new(),
     };
-    let block = MetaSpec::read(&fields, problems);
-    let inheritance = Inheritance {
-        block: &block,
-        spec,
-    };
-    for list in List::ALL {
-        let list_field = Field::Key(&fields.field, list.name());
-        for (index, node) in fields.list(list.name(), problems).iter().enumerate() {
-            let field = Field::Index(&list_field, index);
-            let Some(entry) = Fields::open(node, field, list.names(kind), problems) else {
-                continue;
-            };
-            let object = read_object(&entry, list, kind, problems);
-            let sources = read_sources(&entry, problems);
-            let modifiers = Modifiers {
-                read_only: entry.flag("readOnly", problems),
-                owner_only: entry.flag("ownerOnly", problems),
-                no_terminal: false,
-            };
-            let written = MetaSpec::read(&entry, problems);
-            let meta = inheritance.resolve(&written, entry.at, copied, problems);
-            if let (Some(object), Some(meta)) = (object, meta) {
-                rules.push(Rule {
-                    category: kind.category(),
-                    object,
-                    sources,
-                    modifiers,
-                    allowed_arguments: BTreeSet::new(),
-                    action: meta.action,
-                    severity: meta.severity,
-                    tags: meta.tags,
-                    message: meta.message,
-                    at: problems.location(entry.at),
-                    last_line: entry.at.line,
-                });
-            }
-        }
-    }
-}
-
-fn read_object(
-    entry: &Fields<'_>,
-    list: List,
-    block: Block,
-    problems: &mut Problems,
-) -> Option<ObjectMatcher> {
-    match (list, block) {
-        (List::Paths, Block::Process) => match (entry.get("path"), entry.get("execname")) {
-            (Some(_), Some(_)) => {
-                let reason = "has both `path` and `execname`";
-                problems.error_with_help(entry.at, entry.field, reason, "make it two entries");
-                None
-            }
-            (None, None) => {
-                problems.error(entry.at, entry.field, "has neither `path` nor `execname`");
-                None
-            }
-            (Some(_), None) => read_path(entry, problems).map(ObjectMatcher::Path),
-            (None, Some(_)) => {
-                let name = entry.text("execname", problems)?;
-                checked(entry, "execname", name, paths::name(name.text), problems)
-                    .map(ObjectMatcher::ExecName)
-            }
-        },
-        (List::Paths, Block::File) => read_path(entry, problems).map(ObjectMatcher::Path),
-        (List::Directories, Block::Process | Block::File) => {
-            let (dir, recursive) = read_directory(entry, problems);
-            Some(ObjectMatcher::Directory {
-                dir: dir?,
-                recursive,
-            })
-        }
-        (List::Patterns, Block::Process | Block::File) => {
-            read_pattern(entry, problems).map(ObjectMatcher::Pattern)
-        }
-    }
-}
-
-fn read_sources(entry: &Fields<'_>, problems: &mut Problems) -> Vec<Source> {
-    let mut sources = Vec::new();
-    let list_field = Field::Key(&entry.field, "fromSource");
-    for (index, node) in entry.list("fromSource", problems).iter().enumerate() {
-        let field = Field::Index(&list_field, index);
-        let Some(source) = Fields::open(node, field, SOURCE, problems) else {
+    for block in BLOCKS {
+        let Some(fields) = spec.mapping(block.name, problems) else {
             continue;
         };
-        sources.extend(read_source(&source, problems));
+        let meta = MetaSpec::read(&fields, problems);
+        for list in block.lists {
+            fields.each(list.name, problems, |entry, problems| {
+                rules.read(list, entry, &meta, problems);
+            });
+        }
     }
-    sources
+    spec.each(PRESETS.name, problems, |entry, problems| {
+        rules.read(&PRESETS, entry, &MetaSpec::default(), problems);
+    });
+    // Blocks and lists are read in a fixed order, whatever the order in the file.
+    let mut list = rules.list;
+    list.sort_by_key(|rule| (rule.at.line, rule.at.column));
+    list
 }
 
-fn read_source(source: &Fields<'_>, problems: &mut Problems) -> Option<Source> {
-    match (source.get("path"), source.get("dir")) {
-        (Some(_), Some(_)) => {
-            let reason = "has both `path` and `dir`";
-            problems.error_with_help(source.at, source.field, reason, "make it two entries");
-            None
-        }
-        (None, None) => {
-            problems.error(source.at, source.field, "has neither `path` nor `dir`");
-            None
-        }
-        (Some(_), None) => {
-            let path = read_path(source, problems).map(Source::Path);
-            if let Some(recursive) = source.get("recursive") {
-                let field = Field::Key(&source.field, "recursive");
-                problems.error(recursive.at, field, "only goes with `dir`");
+/// Everything about a rule that decides whether it applies.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Condition {
+    category: Category,
+    object: ObjectMatcher,
+    sources: Vec<Source>,
+    modifiers: Modifiers,
+    allowed_arguments: BTreeSet<String>,
+}
+
+struct Rules<'s> {
+    spec: &'s MetaSpec,
+    copied: &'s mut Copied,
+    /// The first rule with each condition: its line and action.
+    named: HashMap<Condition, (u32, Action)>,
+    list: Vec<Rule>,
+}
+
+impl Rules<'_> {
+    /// Reads an entry.
+    fn read(&mut self, list: &List, entry: &Fields<'_>, block: &MetaSpec, problems: &mut Problems) {
+        let objects = (list.objects)(entry, problems);
+        let sources = objects::sources(entry, problems);
+        let modifiers = read_modifiers(entry, problems);
+        let allowed_arguments = read_arguments(entry, problems);
+        let written = MetaSpec::read(entry, problems);
+        let inheritance = Inheritance {
+            block,
+            spec: self.spec,
+        };
+        let bytes = size_of::<Rule>() + heap_bytes(&sources) + text_bytes(&allowed_arguments);
+        for (index, object) in objects.into_iter().enumerate() {
+            // The first rule costs no more than its entry in the file did.
+            if index > 0 && !self.copied.charge(bytes, entry.at, problems) {
+                return;
             }
-            path
+            let resolved = inheritance.resolve(&written, entry.at, self.copied, problems);
+            let Some(meta) = resolved else { return };
+            let rule = Rule {
+                category: list.category,
+                object,
+                sources: sources.clone(),
+                modifiers,
+                allowed_arguments: allowed_arguments.clone(),
+                action: match list.category {
+                    Category::Syscall => Action::Audit,
+                    Category::Process
+                    | Category::File
+                    | Category::Network
+                    | Category::Dns
+                    | Category::Capability
+                    | Category::Device
+                    | Category::Preset => meta.action,
+                },
+                severity: meta.severity,
+                tags: meta.tags,
+                message: meta.message,
+                at: problems.location(entry.at),
+                last_line: entry.last_line,
+            };
+            self.doubt(&rule, entry, problems);
+            self.list.push(rule);
         }
-        (None, Some(_)) => {
-            let (dir, recursive) = read_directory(source, problems);
-            Some(Source::Directory {
-                dir: dir?,
-                recursive,
-            })
+    }
+
+    /// Reports what is probably not meant.
+    fn doubt(&mut self, rule: &Rule, entry: &Fields<'_>, problems: &mut Problems) {
+        if let (Category::Preset, Action::Allow) = (rule.category, rule.action) {
+            let help = "write `action: Block` or `action: Audit`";
+            let reason = "`Allow` does nothing for a preset";
+            problems.warning(entry.at, entry.field, reason, help);
+        }
+        let condition = Condition {
+            category: rule.category,
+            object: rule.object.clone(),
+            sources: rule.sources.clone(),
+            modifiers: rule.modifiers,
+            allowed_arguments: rule.allowed_arguments.clone(),
+        };
+        let Some((line, action)) = self.named.get(&condition) else {
+            self.named.insert(condition, (rule.at.line, rule.action));
+            return;
+        };
+        if *action == rule.action {
+            let reason = format!("says the same as the rule in line {line}");
+            problems.warning(entry.at, entry.field, reason, "one of them is enough");
+        } else {
+            let reason = format!("contradicts the rule in line {line}, which says {action:?}");
+            let winner = rule.action.max(*action);
+            problems.warning(entry.at, entry.field, reason, format!("{winner:?} wins"));
         }
     }
 }
 
-fn read_path(entry: &Fields<'_>, problems: &mut Problems) -> Option<String> {
-    let path = entry.need_text("path", problems)?;
-    checked(entry, "path", path, paths::path(path.text), problems)
-}
-
-fn read_directory(entry: &Fields<'_>, problems: &mut Problems) -> (Option<String>, bool) {
-    let dir = entry.need_text("dir", problems);
-    let dir = dir.and_then(|dir| checked(entry, "dir", dir, paths::directory(dir.text), problems));
-    (dir, entry.flag("recursive", problems))
-}
-
-/// Reports what is wrong with a path, directory or name, and what is doubtful about it.
-fn checked(
-    entry: &Fields<'_>,
-    name: &str,
-    written: Text<'_>,
-    result: Result<String, PathError>,
-    problems: &mut Problems,
-) -> Option<String> {
-    let field = Field::Key(&entry.field, name);
-    let shown = quote(written.text);
-    match result {
-        Ok(text) => {
-            if text.contains('*') {
-                let reason = format!("in {shown} the `*` stands for itself");
-                problems.warning(
-                    written.at,
-                    field,
-                    reason,
-                    "wildcards go into `matchPatterns`",
-                );
-            }
-            Some(text)
-        }
-        Err(error) => {
-            let reason = format!("{shown} {error}");
-            match error.help(written.text) {
-                Some(help) => problems.error_with_help(written.at, field, reason, help),
-                None => problems.error(written.at, field, reason),
-            }
-            None
-        }
+fn read_modifiers(entry: &Fields<'_>, problems: &mut Problems) -> Modifiers {
+    let pts = entry.flag("pts", problems);
+    if let (Some(true), Some(node)) = (pts, entry.get("pts")) {
+        let help = "only `false` means something: tasks without a terminal satisfy the rule";
+        let field = Field::Key(&entry.field, "pts");
+        problems.warning(node.at, field, "`true` does nothing", help);
+    }
+    Modifiers {
+        read_only: entry.flag("readOnly", problems) == Some(true),
+        owner_only: entry.flag("ownerOnly", problems) == Some(true),
+        no_terminal: pts == Some(false),
     }
 }
 
-fn read_pattern(entry: &Fields<'_>, problems: &mut Problems) -> Option<Glob> {
-    let written = entry.need_text("pattern", problems)?;
-    let field = Field::Key(&entry.field, "pattern");
-    let shown = quote(written.text);
-    let glob = match Glob::parse(written.text) {
-        Ok(glob) => glob,
-        Err(error) => {
-            let reason = format!("{shown} {error}");
-            match error.help() {
-                Some(help) => problems.error_with_help(written.at, field, reason, help),
-                None => problems.error(written.at, field, reason),
-            }
-            return None;
+fn read_arguments(entry: &Fields<'_>, problems: &mut Problems) -> BTreeSet<String> {
+    let mut arguments = BTreeSet::new();
+    for argument in entry.texts("allowedArgs", problems) {
+        if argument.text.contains('\0') {
+            let reason = format!("{} contains a NUL byte", quote(argument.text));
+            let field = Field::Key(&entry.field, "allowedArgs");
+            problems.error(argument.at, field, reason);
         }
-    };
-    if let Some(why) = glob.never_matches() {
-        let reason = format!("{shown} {why}");
-        problems.warning(written.at, field, reason, "it can never match");
+        arguments.insert(argument.text.to_owned());
     }
-    if written.text.contains(' ') {
-        let reason = format!("{shown} contains a space");
-        let help = "patterns are matched against paths, not against command lines";
-        problems.warning(written.at, field, reason, help);
-    }
-    if written.text.contains("[!") {
-        let reason = format!("in {shown} the `!` is a member of the class");
-        problems.warning(written.at, field, reason, "a class is negated by `^`");
-    }
-    Some(glob)
+    arguments
 }
+
+fn heap_bytes(sources: &[Source]) -> usize {
+    let texts = sources.iter().map(|source| match source {
+        Source::Path(text) | Source::Directory { dir: text, .. } => text.len(),
+    });
+    size_of_val(sources) + texts.sum::<usize>()
+}
+
+fn text_bytes(texts: &BTreeSet<String>) -> usize {
+    texts
+        .iter()
+        .map(|text| text.len() + size_of::<String>())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,9 @@
 //! budget is how small files become large ones.
 
 use crate::problem::{Position, Problems, quote};
-use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
+use granit_parser::{
+    Event, Marker, Options, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag,
+};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -25,11 +27,23 @@ const MOST_NODES: usize = 250_000;
 /// A file with more is not a policy file.
 const MOST_BROKEN_DOCUMENTS: usize = 100;
 
-/// A value and where it begins.
+/// A value, where it begins, and the last line of it.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) at: Position,
+    pub(crate) last_line: u32,
     pub(crate) value: Value,
+}
+
+impl Node {
+    /// A node of one line.
+    fn new(at: Position, value: Value) -> Self {
+        Self {
+            at,
+            last_line: at.line,
+            value,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -94,10 +108,7 @@ impl<'t> Documents<'t> {
             // It fails only where its input does, and text in memory does not.
             self.ended = !self.parser.proceed_next_document().unwrap_or(false);
         }
-        Some(Node {
-            at,
-            value: Value::Refused,
-        })
+        Some(Node::new(at, Value::Refused))
     }
 
     fn document(&mut self, problems: &mut Problems) -> Result<Option<Node>, Unreadable> {
@@ -111,41 +122,35 @@ impl<'t> Documents<'t> {
             )]
             match event {
                 Event::DocumentEnd => {
-                    return Ok(Some(tree.root.unwrap_or(Node {
-                        at,
-                        value: Value::Null,
-                    })));
+                    return Ok(Some(
+                        tree.root.unwrap_or_else(|| Node::new(at, Value::Null)),
+                    ));
                 }
                 Event::StreamEnd => return Ok(None),
                 Event::Scalar(text, style, _, tag) => {
-                    tree.scalar(at, text, style, tag.as_deref(), problems)?;
+                    let last_line = last_line_of_scalar(&span, style);
+                    tree.scalar(at, last_line, text, style, tag.as_deref(), problems)?;
                 }
-                Event::SequenceStart(_, _, tag) => {
+                Event::SequenceStart(style, _, tag) => {
                     tree.check_tag(at, tag.as_deref(), problems);
-                    tree.open(Open::Sequence {
-                        at,
-                        items: Vec::new(),
-                    })?;
+                    tree.open(at, style, Content::Sequence(Vec::new()))?;
                 }
-                Event::MappingStart(_, _, tag) => {
+                Event::MappingStart(style, _, tag) => {
                     tree.check_tag(at, tag.as_deref(), problems);
-                    tree.open(Open::Mapping {
+                    tree.open(
                         at,
-                        entries: Mapping::new(),
-                        key: Key::Awaited,
-                    })?;
+                        style,
+                        Content::Mapping {
+                            entries: Mapping::new(),
+                            key: Key::Awaited,
+                        },
+                    )?;
                 }
-                Event::SequenceEnd | Event::MappingEnd => tree.close(problems),
+                Event::SequenceEnd | Event::MappingEnd => tree.close(at.line, problems),
                 Event::Alias(_) | Event::UnresolvedAlias(_) => {
                     let help = "write the value out";
                     problems.error_with_help(at, tree.path(), "aliases are not supported", help);
-                    tree.add(
-                        Node {
-                            at,
-                            value: Value::Refused,
-                        },
-                        problems,
-                    );
+                    tree.add(Node::new(at, Value::Refused), problems);
                 }
                 _ => {}
             }
@@ -188,16 +193,17 @@ struct Tree {
 }
 
 /// A sequence or mapping whose end has not been seen.
-enum Open {
-    Sequence {
-        at: Position,
-        items: Vec<Node>,
-    },
-    Mapping {
-        at: Position,
-        entries: Mapping,
-        key: Key,
-    },
+struct Open {
+    at: Position,
+    /// Of what was read of it so far.
+    last_line: u32,
+    style: StructureStyle,
+    content: Content,
+}
+
+enum Content {
+    Sequence(Vec<Node>),
+    Mapping { entries: Mapping, key: Key },
 }
 
 enum Key {
@@ -220,49 +226,52 @@ impl Tree {
         Ok(())
     }
 
-    fn open(&mut self, open: Open) -> Result<(), Unreadable> {
-        let (Open::Sequence { at, .. } | Open::Mapping { at, .. }) = &open;
-        let at = *at;
+    fn open(
+        &mut self,
+        at: Position,
+        style: StructureStyle,
+        content: Content,
+    ) -> Result<(), Unreadable> {
         self.count(at)?;
         if self.open.len() >= MOST_DEPTH {
             let reason = format!("the document is nested more than {MOST_DEPTH} levels deep");
             return Err(Unreadable { at, reason });
         }
-        self.open.push(open);
+        self.open.push(Open {
+            at,
+            last_line: at.line,
+            style,
+            content,
+        });
         Ok(())
     }
 
-    fn close(&mut self, problems: &mut Problems) {
-        match self.open.pop() {
-            Some(Open::Sequence { at, items }) => {
-                self.add(
-                    Node {
-                        at,
-                        value: Value::Sequence(items),
-                    },
-                    problems,
-                );
-            }
-            Some(Open::Mapping {
+    /// `line` is where the parser saw the end: of a block, that is where the next thing begins.
+    fn close(&mut self, line: u32, problems: &mut Problems) {
+        let Some(open) = self.open.pop() else { return };
+        let last_line = match open.style {
+            StructureStyle::Flow => line,
+            StructureStyle::Block => open.last_line,
+        };
+        let value = match open.content {
+            Content::Sequence(items) => Value::Sequence(items),
+            Content::Mapping { entries, key: _ } => Value::Mapping(entries),
+        };
+        let at = open.at;
+        self.add(
+            Node {
                 at,
-                entries,
-                key: _,
-            }) => {
-                self.add(
-                    Node {
-                        at,
-                        value: Value::Mapping(entries),
-                    },
-                    problems,
-                );
-            }
-            None => {}
-        }
+                last_line,
+                value,
+            },
+            problems,
+        );
     }
 
     fn scalar(
         &mut self,
         at: Position,
+        last_line: u32,
         text: Cow<'_, str>,
         style: ScalarStyle,
         tag: Option<&Tag>,
@@ -270,15 +279,17 @@ impl Tree {
     ) -> Result<(), Unreadable> {
         self.count(at)?;
         let tagged_as_text = self.check_tag(at, tag, problems);
-        if let Some(Open::Mapping {
-            key: key @ Key::Awaited,
-            ..
-        }) = self.open.last_mut()
+        if let Some(open) = self.open.last_mut()
+            && let Content::Mapping {
+                key: key @ Key::Awaited,
+                ..
+            } = &mut open.content
         {
             *key = Key::Read {
                 at,
                 text: text.into_owned(),
             };
+            open.last_line = open.last_line.max(last_line);
             return Ok(());
         }
         let value = match style {
@@ -289,7 +300,14 @@ impl Tree {
             | ScalarStyle::Literal
             | ScalarStyle::Folded => Value::Text(text.into_owned()),
         };
-        self.add(Node { at, value }, problems);
+        self.add(
+            Node {
+                at,
+                last_line,
+                value,
+            },
+            problems,
+        );
         Ok(())
     }
 
@@ -309,10 +327,14 @@ impl Tree {
 
     fn add(&mut self, node: Node, problems: &mut Problems) {
         self.check_key(&node, problems);
-        match self.open.last_mut() {
-            None => self.root = Some(node),
-            Some(Open::Sequence { items, .. }) => items.push(node),
-            Some(Open::Mapping { entries, key, .. }) => {
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return;
+        };
+        open.last_line = open.last_line.max(node.last_line);
+        match &mut open.content {
+            Content::Sequence(items) => items.push(node),
+            Content::Mapping { entries, key } => {
                 *key = match std::mem::replace(key, Key::Awaited) {
                     Key::Awaited => Key::Refused,
                     Key::Refused => Key::Awaited,
@@ -327,7 +349,8 @@ impl Tree {
 
     /// Reports a node that takes the place of a key, and a key that is there already.
     fn check_key(&self, node: &Node, problems: &mut Problems) {
-        let Some(Open::Mapping { entries, key, .. }) = self.open.last() else {
+        let Some(Content::Mapping { entries, key }) = self.open.last().map(|open| &open.content)
+        else {
             return;
         };
         match key {
@@ -352,9 +375,9 @@ impl Tree {
     fn path(&self) -> String {
         let mut path = String::new();
         for open in &self.open {
-            match open {
-                Open::Sequence { items, .. } => path.push_str(&format!("[{}]", items.len())),
-                Open::Mapping {
+            match &open.content {
+                Content::Sequence(items) => path.push_str(&format!("[{}]", items.len())),
+                Content::Mapping {
                     key: Key::Read { text, .. },
                     ..
                 } => {
@@ -363,13 +386,23 @@ impl Tree {
                     }
                     path.push_str(quote(text).trim_matches('`'));
                 }
-                Open::Mapping {
+                Content::Mapping {
                     key: Key::Awaited | Key::Refused,
                     ..
                 } => {}
             }
         }
         path
+    }
+}
+
+/// A text block ends, for the parser, where the next thing begins; blank lines between them are
+/// taken for part of it.
+fn last_line_of_scalar(span: &Span, style: ScalarStyle) -> u32 {
+    let (first, last) = (Position::from(&span.start), Position::from(&span.end));
+    match style {
+        ScalarStyle::Literal | ScalarStyle::Folded => last.line.saturating_sub(1).max(first.line),
+        ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => last.line,
     }
 }
 

@@ -86,7 +86,11 @@ fn mutated() -> impl Strategy<Value = String> {
 fn check(text: &str) -> Result<(), TestCaseError> {
     let parsed = parse("p.yaml", text);
     prop_assert_eq!(&parsed, &parse("p.yaml", text));
-    let Parsed { policies, problems } = parsed;
+    let Parsed {
+        policies,
+        network_policies,
+        problems,
+    } = parsed;
 
     // YAML knows three line breaks; counting each of them is an upper bound.
     let lines = 1 + text.matches(['\n', '\r']).count();
@@ -141,7 +145,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
         .count();
     let documents = 1 + text.matches("---").count() + text.matches("...").count();
     prop_assert!(
-        policies.len() + usize::from(errors > 0) <= documents,
+        policies.len() + network_policies.len() + usize::from(errors > 0) <= documents,
         "{} policies",
         policies.len()
     );

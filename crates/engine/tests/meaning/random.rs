@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `decide` against the naive reading, on random policy sets over an alphabet small enough that rules
+//! `decide` against `explain`, the second reading of the same text, on random policy sets over an alphabet small enough that rules
 //! collide all the time.
 
 use crate::generate::{accesses, sets};
-use crate::naive::{self, Answer, Reason};
 use crate::shape::assert_minimal;
-use gorget_engine::{Ruleset, compile, decide};
-use gorget_model::{Category, Cause, Verdict};
+use gorget_engine::{
+    Explanation, Fate, RuleRef, Ruleset, Side, Unlisted, compile, decide, explain,
+};
+use gorget_model::{Access, Category, Cause};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -14,26 +15,72 @@ const ACCESSES_PER_SET: usize = 100;
 /// With [`ACCESSES_PER_SET`], 100,000 pairs; `PROPTEST_CASES` sets another number.
 const SETS: u32 = 1_000;
 
-fn in_words(rules: &Ruleset, verdict: Verdict) -> Answer {
-    let reason = match verdict.cause {
-        Cause::NoRule => Reason::NoRule,
-        Cause::DefaultPosture => Reason::Posture,
-        Cause::Rule(id) => {
-            let rule = &rules.rules()[id.0 as usize];
-            let namespace = rule.namespace.as_deref().unwrap_or("default");
-            Reason::Rule(format!("{namespace}/{}", rule.policy), rule.at.clone())
-        }
-    };
-    Answer {
-        outcome: verdict.outcome,
-        reason,
-    }
-}
-
 /// The number of policy sets; `PROPTEST_CASES` changes it.
 fn sets_to_try() -> u32 {
     let wanted = std::env::var("PROPTEST_CASES");
     wanted.map_or(SETS, |text| text.parse().unwrap())
+}
+
+/// What the parts of an explanation say against each other.
+fn contradiction(
+    rules: &Ruleset,
+    access: &Access,
+    explanation: &Explanation,
+) -> Option<&'static str> {
+    let with = |fate: &Fate| explanation.rules.iter().filter(|r| r.fate == *fate).count();
+    let (deciding, leaving) = (with(&Fate::Decides), with(&Fate::LeavesToPosture));
+    let winner = explanation.winner().map(|winner| winner.rule.id);
+    let by_posture = matches!(explanation.unlisted, Unlisted::Posture { .. });
+    let told = |rule: &RuleRef| {
+        let info = &rules.rules()[rule.id.0 as usize];
+        info.at == rule.at && info.action == rule.action
+    };
+    let checks = [
+        (
+            "who decides",
+            match explanation.verdict.cause {
+                Cause::Rule(id) => (deciding, leaving, winner) == (1, 0, Some(id)),
+                Cause::DefaultPosture => deciding == 0 && (leaving == 1) == winner.is_some(),
+                Cause::NoRule => (deciding, leaving) == (0, 0) && !by_posture,
+            },
+        ),
+        (
+            "a file's posture decides in allow-list mode, or when a listed program would move",
+            explanation.verdict.cause != Cause::DefaultPosture
+                || by_posture
+                || explanation.side == Side::Moving
+                || matches!(access.category, Category::Syscall | Category::Preset),
+        ),
+        (
+            "the side",
+            match explanation.side {
+                Side::Whole => {
+                    access.category != Category::File || !(access.modes.write || access.modes.tree)
+                }
+                Side::Reading => access.modes.read,
+                Side::Writing => access.modes.write && !access.modes.tree,
+                Side::Moving => access.modes.tree,
+            },
+        ),
+        (
+            "the rules are those that were compiled",
+            explanation.rules.iter().all(|r| told(&r.rule)),
+        ),
+        (
+            "who could win says something",
+            explanation.rules.iter().all(|r| {
+                r.asks.is_some()
+                    || matches!(
+                        r.fate,
+                        Fate::SourceDiffers | Fate::ObjectDiffers | Fate::Silenced(_)
+                    )
+            }),
+        ),
+    ];
+    checks
+        .iter()
+        .find(|(_, holds)| !holds)
+        .map(|(what, _)| *what)
 }
 
 proptest! {
@@ -44,14 +91,15 @@ proptest! {
     })]
 
     #[test]
-    fn decide_gives_the_answers_of_the_text(
+    fn decide_and_explain_give_the_same_answer_for_a_stated_reason(
         set in sets(),
         accesses in vec(accesses(), ACCESSES_PER_SET),
     ) {
         let rules = compile(&set).unwrap();
         for access in &accesses {
-            let decided = in_words(&rules, decide(&rules, access));
-            prop_assert_eq!(decided, naive::decide(&set, access), "{:?}", access);
+            let explanation = explain(&set, access);
+            prop_assert_eq!(decide(&rules, access), explanation.verdict, "{:?}", access);
+            prop_assert_eq!(contradiction(&rules, access, &explanation), None, "{:?}", explanation);
         }
     }
 

@@ -141,16 +141,59 @@ fn no_container_name_is_every_container() {
 }
 
 #[test]
-fn an_expression_is_not_a_container_name() {
+fn what_is_neither_a_name_nor_a_list_is_an_expression_over_the_name() {
+    let by_name = |value: &str| {
+        for_containers(
+            "{name: p}",
+            &format!("{{kubearmor.io/container.name: '{value}'}}"),
+        )
+    };
+    let selects = |value: &str, name: &str| {
+        let policy = by_name(value);
+        assert_eq!(policy.selector.container_names, Vec::<String>::new());
+        policy.selects(&container(None, name, &[]))
+    };
+    assert!(selects("web.+", "my-web-1"));
+    assert!(!selects("web.+", "web"));
+    assert!(selects("^web(-[0-9]+)?$", "web-12"));
+    assert!(!selects("^web(-[0-9]+)?$", "web-"));
+    assert!(selects("[wv]eb[0-9]", "veb1"));
+    assert!(selects("[a-c][0-9]", "b7"));
+}
+
+#[test]
+fn a_container_name_that_is_none_is_refused() {
     assert_eq!(
         label_problems(
             "KubeArmorPolicy",
             "selector",
-            "{kubearmor.io/container.name: 'web.+'}"
+            "{kubearmor.io/container.name: '[web, a b]'}"
         ),
         [
-            "p.yaml:6:48: error: spec.selector.matchLabels.kubearmor.io/container.name: `web.+` is \
-             not a container name (write `\"name\"` or `\"[name1,name2]\"`)"
+            "p.yaml:6:48: error: spec.selector.matchLabels.kubearmor.io/container.name: `a b` is not \
+             a container name (write `\"name\"`, `\"[name1,name2]\"` or a regular expression)"
+        ]
+    );
+    assert_eq!(
+        label_problems(
+            "KubeArmorPolicy",
+            "selector",
+            "{kubearmor.io/container.name: 'web('}"
+        ),
+        [
+            "p.yaml:6:48: error: spec.selector.matchLabels.kubearmor.io/container.name: `web(` is \
+             not a regular expression: unclosed group"
+        ]
+    );
+    assert_eq!(
+        label_problems(
+            "KubeArmorPolicy",
+            "selector",
+            "{kubearmor.io/container.name: '(a{1000}){1000}'}"
+        ),
+        [
+            "p.yaml:6:48: error: spec.selector.matchLabels.kubearmor.io/container.name: \
+             `(a{1000}){1000}` is too large"
         ]
     );
     assert_eq!(
@@ -162,6 +205,112 @@ fn an_expression_is_not_a_container_name() {
         [
             "p.yaml:6:48: error: spec.selector.matchLabels.kubearmor.io/container.name: must be a \
              string, but is a list"
+        ]
+    );
+}
+
+/// A policy of a kind with these `matchExpressions`, in flow style.
+fn with_expressions(kind: &str, expressions: &str) -> Policy {
+    policy(&format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: {kind}\nmetadata: {{name: p}}\n\
+         spec:\n  selector:\n    matchExpressions: [{expressions}]\n"
+    ))
+}
+
+#[test]
+fn in_is_any_of_the_labels_and_notin_is_none_of_them() {
+    let policy = with_expressions(
+        "KubeArmorPolicy",
+        "{key: label, operator: In, values: [app=web, app=api]},
+         {key: label, operator: NotIn, values: [tier=back, tier=db]},
+         {key: label, operator: In, values: [env=prod, env=]}",
+    );
+    let selects = |labels: &[(&str, &str)]| policy.selects(&container(None, "c", labels));
+    assert!(selects(&[("app", "web"), ("env", "prod")]));
+    assert!(selects(&[("app", "api"), ("env", ""), ("tier", "front")]));
+    assert!(!selects(&[("app", "web")]));
+    assert!(!selects(&[("app", "db"), ("env", "prod")]));
+    // KubeArmor forgets the `NotIn` here.
+    assert!(!selects(&[("app", "web"), ("env", "prod"), ("tier", "db")]));
+}
+
+#[test]
+fn expressions_and_labels_must_both_hold() {
+    let policy = policy(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {name: p}\n\
+         spec:\n  selector:\n    matchLabels: {app: web}\n    \
+         matchExpressions: [{key: label, operator: In, values: [a=b]}]\n",
+    );
+    assert!(policy.selects(&container(None, "c", &[("app", "web"), ("a", "b")])));
+    assert!(!policy.selects(&container(None, "c", &[("app", "web")])));
+    assert!(!policy.selects(&container(None, "c", &[("a", "b")])));
+}
+
+#[test]
+fn a_cluster_policy_selects_namespaces() {
+    let of = |expressions: &str| with_expressions("KubeArmorClusterPolicy", expressions);
+    let some = of("{key: namespace, operator: In, values: [shop, bank]}");
+    assert_eq!(
+        (some.kind, some.qualified_name()),
+        (Kind::Cluster, "p".to_owned())
+    );
+    assert!(some.selects(&container(Some("bank"), "c", &[])));
+    assert!(!some.selects(&container(Some("farm"), "c", &[])));
+    assert!(!some.selects(&container(None, "c", &[])));
+    assert!(!some.selects(&host("n1", &[])));
+
+    let others = of(
+        "{key: namespace, operator: NotIn, values: [shop]}, {key: label, operator: In, values: [a=b]}",
+    );
+    assert!(others.selects(&container(Some("farm"), "c", &[("a", "b")])));
+    assert!(!others.selects(&container(Some("farm"), "c", &[])));
+    assert!(!others.selects(&container(Some("shop"), "c", &[("a", "b")])));
+    assert!(others.selects(&container(None, "c", &[("a", "b")])));
+
+    assert!(of("").selects(&container(Some("farm"), "c", &[])));
+}
+
+#[test]
+fn an_expression_says_what_is_compared_with_what() {
+    let problems = |kind: &str, expression: &str| -> Vec<String> {
+        let parsed = parse(
+            "p.yaml",
+            &format!(
+                "apiVersion: security.kubearmor.com/v1\nkind: {kind}\nmetadata: {{name: p}}\nspec:\n  \
+                 selector: {{matchExpressions: [{expression}]}}\n  file: {{matchPaths: [{{path: /a}}]}}\n"
+            ),
+        );
+        assert_eq!(parsed.policies, []);
+        parsed.problems.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        problems(
+            "KubeArmorPolicy",
+            "{key: namespace, operator: in, values: []}, {key: label, operator: Exists}, \
+             {key: label, operator: In, values: [app]}"
+        ),
+        [
+            "p.yaml:5:39: error: spec.selector.matchExpressions[0].key: there is no `namespace` \
+             (there is only `label`)",
+            "p.yaml:5:60: error: spec.selector.matchExpressions[0].operator: there is no `in` (did \
+             you mean `In`?)",
+            "p.yaml:5:72: error: spec.selector.matchExpressions[0].values: names no value",
+            "p.yaml:5:77: error: spec.selector.matchExpressions[1].values: is missing",
+            "p.yaml:5:100: error: spec.selector.matchExpressions[1].operator: there is no `Exists` \
+             (there are `In`, `NotIn`)",
+            "p.yaml:5:145: error: spec.selector.matchExpressions[2].values: `app` is not a label \
+             with its value (write `key=value`)",
+        ]
+    );
+}
+
+#[test]
+fn a_cluster_policy_has_expressions_only() {
+    assert_eq!(
+        label_problems("KubeArmorClusterPolicy", "selector", "{a: b}"),
+        [
+            "p.yaml:6:5: error: spec.selector.matchLabels: unknown field `matchLabels` (allowed \
+             here: `matchExpressions`)"
         ]
     );
 }
@@ -199,6 +348,34 @@ fn a_host_is_selected_by_its_labels_or_its_name() {
 }
 
 #[test]
+fn a_host_name_may_be_a_wildcard() {
+    let selects = |value: &str, name: &str| {
+        for_hosts(&format!("{{kubearmor.io/hostname: '{value}'}}")).selects(&host(name, &[]))
+    };
+    assert!(selects("n1, worker-*", "worker-2"));
+    assert!(!selects("worker-*", "my-worker-2"));
+    assert!(selects("*-2", "worker-2"));
+    assert!(selects("w*-*-2", "worker-eu-2"));
+    assert!(!selects("w*-*-2", "worker-2"));
+    assert!(!selects("ab*ba", "aba"), "no byte is matched twice");
+}
+
+#[test]
+fn a_host_may_be_found_by_an_expression_over_its_name() {
+    for key in ["kubearmor.io/hostnamereg", "kubernetes.io/hostnamereg"] {
+        let selects = |value: &str, name: &str| {
+            for_hosts(&format!("{{{key}: '{value}'}}")).selects(&host(name, &[]))
+        };
+        // `*` becomes `.*`, and nothing is anchored.
+        assert!(selects("worker-*-eu", "my-worker-12-eu-1"));
+        assert!(!selects("^worker-*", "my-worker-1"));
+        assert!(selects("worker-[0-9]$", "worker-1"));
+        assert!(!selects("worker-[0-9]$", "worker-12"));
+        assert!(selects("*", "n1"));
+    }
+}
+
+#[test]
 fn a_host_policy_names_its_hosts() {
     assert_eq!(
         label_problems("KubeArmorHostPolicy", "nodeSelector", "{}"),
@@ -222,20 +399,21 @@ fn a_host_policy_names_its_hosts() {
         label_problems(
             "KubeArmorHostPolicy",
             "nodeSelector",
-            "{kubearmor.io/hostnamereg: n.*}"
+            "{kubearmor.io/hostnamereg: n(}"
         ),
         [
-            "p.yaml:6:19: error: spec.nodeSelector.matchLabels.kubearmor.io/hostnamereg: \
-             `kubearmor.io/hostnamereg` is not supported by this version"
+            "p.yaml:6:45: error: spec.nodeSelector.matchLabels.kubearmor.io/hostnamereg: `n(` is not \
+             a regular expression: unclosed group"
         ]
     );
     assert_eq!(
         label_problems("KubeArmorHostPolicy", "selector", "{a: b}"),
         [
-            "p.yaml:5:3: error: spec.selector: unknown field `selector` (did you mean \
-             `nodeSelector`? allowed here: `nodeSelector`, `process`, `file`, `severity`, `tags`, \
-             `message`, `action`)",
             "p.yaml:5:3: error: spec.nodeSelector: is missing",
+            "p.yaml:5:3: error: spec.selector: unknown field `selector` (did you mean \
+             `nodeSelector`? allowed here: `nodeSelector`, `process`, `file`, `network`, \
+             `capabilities`, `syscalls`, `device`, `apparmor`, `severity`, `tags`, `message`, \
+             `action`)",
         ]
     );
 }

@@ -103,6 +103,27 @@ fn nodes_know_where_they_begin() {
 }
 
 #[test]
+fn nodes_know_where_they_end() {
+    let (nodes, _) = read(
+        "- a: [1,\n     2\n   ]\n  # not of it\n\n- b: \"x\n    y\"\n- |\n  one\n  two\n- c:\n\n# end\n",
+    );
+    let Some(Node {
+        value: Value::Sequence(items),
+        last_line,
+        ..
+    }) = nodes.first()
+    else {
+        panic!("no sequence")
+    };
+    let lines: Vec<_> = items
+        .iter()
+        .map(|item| (item.at.line, item.last_line))
+        .collect();
+    assert_eq!(lines, [(1, 3), (6, 7), (9, 10), (11, 11)]);
+    assert_eq!(*last_line, 11);
+}
+
+#[test]
 fn a_repeated_key_is_reported_and_the_last_one_counts() {
     let (nodes, problems) = read("a:\n  - b: 1\n    b: 2\n");
     assert_eq!(
