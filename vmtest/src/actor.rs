@@ -50,6 +50,32 @@ pub enum Operation {
     Truncate,
     /// Leave for another root directory: `chroot`.
     Chroot,
+    /// Make a socket: family, type and protocol as numbers.
+    Socket,
+    /// Make a socket and keep it.
+    KeepSocket,
+    /// Bind the kept socket to a free port.
+    BindKept,
+    /// Listen on the kept socket.
+    ListenKept,
+    /// Connect the kept socket to a listener.
+    ConnectKept,
+    /// Accept a connection on the kept socket.
+    AcceptKept,
+    /// Send a datagram on the kept socket.
+    SendKept,
+    /// Ask for a name by `sendto`.
+    Lookup,
+    /// Ask for a name on a connected socket.
+    LookupConnected,
+    /// Ask for a name over TCP.
+    LookupTcp,
+    /// Do something that needs a capability.
+    Capability,
+    /// Execute a program with arguments, all separated by spaces.
+    ExecWith,
+    /// Execute a copy of a program in memory.
+    ExecMemfd,
 }
 
 impl Operation {
@@ -73,6 +99,19 @@ impl Operation {
             Self::Chown => "chown",
             Self::Truncate => "truncate",
             Self::Chroot => "chroot",
+            Self::Socket => "socket",
+            Self::KeepSocket => "keep-socket",
+            Self::BindKept => "bind-kept",
+            Self::ListenKept => "listen-kept",
+            Self::ConnectKept => "connect-kept",
+            Self::AcceptKept => "accept-kept",
+            Self::SendKept => "send-kept",
+            Self::Lookup => "lookup",
+            Self::LookupConnected => "lookup-connected",
+            Self::LookupTcp => "lookup-tcp",
+            Self::Capability => "capability",
+            Self::ExecWith => "exec-with",
+            Self::ExecMemfd => "exec-memfd",
         }
     }
 }

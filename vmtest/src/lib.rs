@@ -17,6 +17,7 @@ mod actor;
 mod agent;
 mod container;
 mod lines;
+pub mod objects;
 
 pub use actor::{Actor, Done, Operation};
 pub use agent::{Agent, alert_field};

@@ -98,6 +98,14 @@ impl Implementation for InVm {
             Category::File if access.modes.write && access.modes.read => Operation::ReadWrite,
             Category::File if access.modes.write => Operation::Write,
             Category::File => Operation::Read,
+            Category::Network
+            | Category::Dns
+            | Category::Capability
+            | Category::Syscall
+            | Category::Device
+            | Category::Preset => {
+                return Err(format!("cannot perform a {} operation", access.category).into());
+            }
         };
         let done = place.actor.perform(subject, operation, object);
         let barrier = place.actor.perform("/actor", Operation::Read, BARRIER);
@@ -144,7 +152,7 @@ impl InVm {
         let Some((agent, posture, host)) = &mut self.agent else {
             return;
         };
-        if *posture != next.set.file_posture || *host != host_of(&next.workload) {
+        if *posture != next.set.postures.file || *host != host_of(&next.workload) {
             self.agent = None;
             self.in_force = false;
             return;
@@ -193,7 +201,7 @@ impl InVm {
         if self.agent.is_some() {
             return;
         }
-        let posture = scenario.set.file_posture;
+        let posture = scenario.set.postures.file;
         let host = host_of(&scenario.workload);
         let named = match posture {
             Posture::Allow => "allow",
@@ -385,7 +393,7 @@ fn every_scenario_is_carried_out_as_it_says() {
     scenarios.sort_by_key(|scenario| {
         (
             format!("{:?}", scenario.workload),
-            scenario.set.file_posture,
+            scenario.set.postures.file,
             scenario.file.clone(),
         )
     });

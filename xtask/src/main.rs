@@ -11,6 +11,7 @@
     reason = "tasks talk to the person who started them"
 )]
 
+mod bench;
 mod binaries;
 mod changelog;
 mod command;
@@ -48,6 +49,11 @@ enum Task {
         #[arg(long)]
         quick: bool,
     },
+    /// Measure what things cost
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Run a command in a throw-away virtual machine, as root, and end with its exit code
     Vm(VmArguments),
     /// Check layers, licences, file lengths and other promises of the layout
@@ -57,6 +63,12 @@ enum Task {
         /// Such as 0.2.0
         version: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Compiling policies: time and memory for up to 10,000 rules
+    Compile,
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +112,9 @@ fn main() -> ExitCode {
         .and_then(|()| match cli.task {
             Task::Demo => demo::run(),
             Task::Test { quick } => test::run(quick),
+            Task::Bench {
+                what: Bench::Compile,
+            } => bench::compile(),
             Task::Vm(arguments) => run_vm(arguments),
             Task::Tidy => tidy::run(),
             Task::Changelog { version } => changelog::run(&version),

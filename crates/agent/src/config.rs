@@ -6,7 +6,7 @@
 //! not start on it.
 
 use clap::Parser;
-use gorget_model::Posture;
+use gorget_model::{Posture, Postures};
 use gorget_telemetry::DEFAULT_SOCKET;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -54,8 +54,20 @@ struct ConfigSpec {
     socket: Option<PathBuf>,
     log_path: Option<String>,
     containerd_socket: Option<String>,
-    default_file_posture: Option<Posture>,
-    host_default_file_posture: Option<Posture>,
+    #[serde(default)]
+    default_file_posture: Posture,
+    #[serde(default)]
+    default_network_posture: Posture,
+    #[serde(default)]
+    default_capabilities_posture: Posture,
+    #[serde(default)]
+    host_default_file_posture: Posture,
+    #[serde(default)]
+    host_default_network_posture: Posture,
+    #[serde(default)]
+    host_default_capabilities_posture: Posture,
+    #[serde(default)]
+    host_default_device_posture: Posture,
 }
 
 /// The configuration in force.
@@ -69,8 +81,10 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
     pub(crate) containerd: Runtime,
-    pub(crate) file_posture: Posture,
-    pub(crate) host_file_posture: Posture,
+    /// Of containers; they have no devices of their own.
+    pub(crate) postures: Postures,
+    /// Of the host.
+    pub(crate) host_postures: Postures,
 }
 
 /// Where JSON lines go.
@@ -126,7 +140,12 @@ impl Config {
             log_path,
             containerd_socket,
             default_file_posture,
+            default_network_posture,
+            default_capabilities_posture,
             host_default_file_posture,
+            host_default_network_posture,
+            host_default_capabilities_posture,
+            host_default_device_posture,
         } = spec;
         let log = match args.log_path.clone().or(log_path).as_deref() {
             None | Some("none" | "") => LogPath::None,
@@ -159,8 +178,18 @@ impl Config {
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             log,
             containerd,
-            file_posture: default_file_posture.unwrap_or_default(),
-            host_file_posture: host_default_file_posture.unwrap_or_default(),
+            postures: Postures {
+                file: default_file_posture,
+                network: default_network_posture,
+                capabilities: default_capabilities_posture,
+                device: Posture::Allow,
+            },
+            host_postures: Postures {
+                file: host_default_file_posture,
+                network: host_default_network_posture,
+                capabilities: host_default_capabilities_posture,
+                device: host_default_device_posture,
+            },
         }
     }
 }
@@ -199,7 +228,7 @@ mod tests {
         assert_eq!(config.host, "machine");
         assert_eq!(config.cluster, "default");
         assert_eq!(config.policy_dir, Path::new("/etc/gorget/policies"));
-        assert_eq!(config.file_posture, Posture::Audit);
+        assert_eq!(config.postures.file, Posture::Audit);
         assert_eq!(config.log, LogPath::None);
         assert_eq!(config.containerd, Runtime::Auto);
     }
@@ -210,8 +239,8 @@ mod tests {
         let config = load(text, &["--policy-dir", "/from/line"]).unwrap();
         assert_eq!(config.policy_dir, Path::new("/from/line"));
         assert_eq!(config.log, LogPath::Stdout);
-        assert_eq!(config.file_posture, Posture::Block);
-        assert_eq!(config.host_file_posture, Posture::Audit);
+        assert_eq!(config.postures.file, Posture::Block);
+        assert_eq!(config.host_postures.file, Posture::Audit);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::resolve;
 use gorget_bpf::{Applied, Kernel, WorkloadIndex};
 use gorget_containers::{Change, Started};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
-use gorget_model::{Host, Mode, PolicyRef, Posture, Workload};
+use gorget_model::{Host, Mode, PolicyRef, Postures, Workload};
 use gorget_observe::Tracker;
 use gorget_policy::Policy;
 use std::collections::{BTreeMap, HashMap};
@@ -52,8 +52,13 @@ struct Bound {
 }
 
 /// A compiled ruleset is looked up by what it was compiled from: which policies (by address; they
-/// live as long as the cache), which links, which posture.
-type CompiledKey = (Vec<usize>, BTreeMap<Vec<u8>, Vec<u8>>, Posture);
+/// live as long as the cache), which links, which postures, which search domains.
+type CompiledKey = (
+    Vec<usize>,
+    BTreeMap<Vec<u8>, Vec<u8>>,
+    Postures,
+    Vec<String>,
+);
 
 /// The state of the enforcer.
 #[derive(Debug)]
@@ -61,8 +66,8 @@ pub(crate) struct Enforcer {
     kernel: Kernel,
     tracker: Arc<Mutex<Tracker>>,
     reporter: Reporter,
-    file_posture: Posture,
-    host_file_posture: Posture,
+    postures: Postures,
+    host_postures: Postures,
     policies: Vec<Arc<Policy>>,
     bound: BTreeMap<WorkloadIndex, Bound>,
     by_id: HashMap<String, WorkloadIndex>,
@@ -77,8 +82,8 @@ pub(crate) struct Setup {
     pub(crate) host: Host,
     pub(crate) tracker: Arc<Mutex<Tracker>>,
     pub(crate) reporter: Reporter,
-    pub(crate) file_posture: Posture,
-    pub(crate) host_file_posture: Posture,
+    pub(crate) postures: Postures,
+    pub(crate) host_postures: Postures,
 }
 
 impl Enforcer {
@@ -87,8 +92,8 @@ impl Enforcer {
             host,
             tracker,
             reporter,
-            file_posture,
-            host_file_posture,
+            postures,
+            host_postures,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
         lock(&tracker).workload(WorkloadIndex::HOST.0, Arc::clone(&workload));
@@ -96,8 +101,8 @@ impl Enforcer {
             kernel,
             tracker,
             reporter,
-            file_posture,
-            host_file_posture,
+            postures,
+            host_postures,
             policies: Vec::new(),
             bound: BTreeMap::from([(
                 WorkloadIndex::HOST,
@@ -316,19 +321,24 @@ impl Enforcer {
                 ));
                 Aliases::default()
             });
-        let file_posture = match *bound.workload {
-            Workload::Host(_) => self.host_file_posture,
-            Workload::Container(_) => self.file_posture,
+        let postures = match *bound.workload {
+            Workload::Host(_) => self.host_postures,
+            Workload::Container(_) => self.postures,
         };
         let addresses = policies.iter().map(|p| Arc::as_ptr(p).addr()).collect();
-        let key = (addresses, aliases.0, file_posture);
+        let key = (
+            addresses,
+            aliases.0,
+            postures,
+            search_domains(&bound.workload),
+        );
         if let Some(there) = self.compiled.get(&key) {
             return Ok(Arc::clone(there));
         }
         let set = PolicySet {
-            policies,
-            file_posture,
             aliases: Aliases(key.1.clone()),
+            search_domains: key.3.clone(),
+            ..PolicySet::new(policies, postures)
         };
         let rules = compile(&set).map_err(|error| with_causes(&error))?;
         let rules = Arc::new(rules);
@@ -394,4 +404,20 @@ fn name(workload: &Workload) -> &str {
 /// The tracker's state is whole after every call, so a panic elsewhere does not spoil it.
 pub(crate) fn lock(tracker: &Mutex<Tracker>) -> std::sync::MutexGuard<'_, Tracker> {
     tracker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a cluster's resolver completes a container's names with. Containers without a namespace
+/// are in no cluster.
+fn search_domains(workload: &Workload) -> Vec<String> {
+    let namespace = match workload {
+        Workload::Container(container) => container.namespace.as_ref(),
+        Workload::Host(_) => None,
+    };
+    namespace.map_or_else(Vec::new, |namespace| {
+        vec![
+            format!("{namespace}.svc.cluster.local"),
+            "svc.cluster.local".to_owned(),
+            "cluster.local".to_owned(),
+        ]
+    })
 }

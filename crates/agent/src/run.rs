@@ -127,8 +127,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
         host: host(&config),
         tracker: Arc::clone(&tracker),
         reporter: reporter.clone(),
-        file_posture: config.file_posture,
-        host_file_posture: config.host_file_posture,
+        postures: config.postures,
+        host_postures: config.host_postures,
     };
     let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
     let reader = reader.await.context("the enforcer ended")??;

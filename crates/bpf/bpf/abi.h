@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 1,
+	ABI_VERSION = 2,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -37,6 +37,14 @@ enum abi_limit {
 	ABI_CGROUP_DEPTH = 32,
 	/* Remembered answers of a task. */
 	ABI_REMEMBERED = 8,
+	/* Different lists of `allowedArgs` in one ruleset. */
+	ABI_ARGUMENT_LISTS = 256,
+	/* Bytes of one argument, with its NUL, and how many arguments of a program can be in a
+	   list. */
+	ABI_ARGUMENT_MAX = 512,
+	ABI_ARGUMENTS = 1024,
+	/* Branches from a decision to its verdict. */
+	ABI_MOST_TESTS = 64,
 	/* Cases that the harness decides in one run. */
 	ABI_HARNESS_CASES = 1024,
 	/* Bytes of the ring buffer for alerts. */
@@ -62,18 +70,27 @@ enum abi_class_bytes {
 	ABI_BYTES_32M = 33554432,
 };
 
+/* One for the objects of each category; USB devices are not decided in the kernel. */
 enum abi_automaton {
 	ABI_AUTOMATON_PROCESS,
 	ABI_AUTOMATON_FILE,
+	ABI_AUTOMATON_NETWORK,
+	ABI_AUTOMATON_DNS,
+	ABI_AUTOMATON_CAPABILITY,
+	ABI_AUTOMATON_SYSCALL,
+	ABI_AUTOMATON_PRESET,
 	ABI_AUTOMATON_SOURCE,
+	/* Over one argument of a program. */
+	ABI_AUTOMATON_ARGUMENT,
 	ABI_AUTOMATON_COUNT,
 };
 
 /*
  * A state is the byte offset of its row. A row is one u32 for each byte class: the next state.
- * Class 0 is special: it holds what the state accepts, which is the offset of a decision row, or
- * the source class for the source automaton. Class 1 is the NUL byte, which leads back to the same
- * state, so that a path may be read in whole chunks.
+ * Class 0 is special: it holds what the state accepts, which is the offset of a decision row; the
+ * source class for the source automaton; for the argument automaton the offset of a set of bits,
+ * one for each list of allowed arguments that contains the argument. Class 1 is the NUL byte, which
+ * leads back to the same state, so that a path may be read in whole chunks.
  */
 struct rs_automaton {
 	/* State before the first byte. */
@@ -92,12 +109,33 @@ struct rs_header {
 	__u32 id;
 	/* Bytes in use. */
 	__u32 size;
-	/* Bytes from one source class to the next within a decision row. */
-	__u32 source_stride;
+	/* Where the branches are. */
+	__u32 branches;
+	/* 32-bit words of a set of argument lists. */
+	__u32 list_words;
 	struct rs_automaton automata[ABI_AUTOMATON_COUNT];
 };
 
-/* A decision: outcome in bits 0-1, cause in bits 2-3, rule from bit 4. */
+/*
+ * A decision row. Most rows treat most subjects alike: the map, which rows share, has a u32 for
+ * each source class, the offset of its decisions from `decisions`. There, one u32 a variant.
+ */
+struct rs_row {
+	__u32 map;
+	__u32 decisions;
+};
+
+/* Where to go on with a decision that depends on the task's terminal or its arguments. */
+struct rs_branch {
+	/* 0: the task has no controlling terminal; above: every argument is in list `test - 1`. */
+	__u32 test;
+	/* Decisions, when it holds and otherwise. */
+	__u32 holds;
+	__u32 otherwise;
+	__u32 pad;
+};
+
+/* A decision: outcome in bits 0-1, cause in bits 2-3, rule or branch from bit 4. */
 enum abi_outcome {
 	ABI_OUTCOME_PASS,
 	ABI_OUTCOME_AUDIT,
@@ -108,6 +146,8 @@ enum abi_cause {
 	ABI_CAUSE_NO_RULE,
 	ABI_CAUSE_RULE,
 	ABI_CAUSE_POSTURE,
+	/* No verdict yet. */
+	ABI_CAUSE_BRANCH,
 };
 
 enum abi_verdict {
@@ -143,6 +183,14 @@ enum abi_active {
 	ABI_ACTIVE_TREE = 8,
 	/* Nothing is denied, what would have been is reported. */
 	ABI_ACTIVE_AUDITED = 4,
+	/* It has something to say about sockets, names that are looked up, capabilities, presets.
+	 */
+	ABI_ACTIVE_NETWORK = 16,
+	ABI_ACTIVE_DNS = 32,
+	ABI_ACTIVE_CAPABILITY = 64,
+	ABI_ACTIVE_PRESET = 128,
+	/* Some decision depends on whether the task has a terminal. */
+	ABI_ACTIVE_TERMINAL = 256,
 };
 
 struct workload {
@@ -180,12 +228,30 @@ enum abi_operation {
 	ABI_OP_CHMOD,
 	ABI_OP_CHOWN,
 	ABI_OP_TRUNCATE,
+	ABI_OP_SOCKET_CREATE,
+	ABI_OP_SOCKET_BIND,
+	ABI_OP_SOCKET_CONNECT,
+	ABI_OP_SOCKET_LISTEN,
+	ABI_OP_SOCKET_ACCEPT,
+	ABI_OP_SOCKET_SEND,
+	ABI_OP_LOOKUP,
+	ABI_OP_CAPABLE,
+	ABI_OP_PRESET_ANONYMOUS_MAP_EXEC,
+	ABI_OP_PRESET_FILELESS_EXEC,
+	ABI_OP_PRESET_PROTECT_ENV,
+	ABI_OP_PRESET_PROTECT_PROC,
+	ABI_OP_PRESET_EXEC,
 	ABI_OP_COUNT,
 };
 
 enum abi_event_flag {
 	/* The workload is audited: a block was not carried out. */
 	ABI_EVENT_AUDITED = 1,
+	/* Denied after the point of no return: the program was killed before its first instruction.
+	 */
+	ABI_EVENT_KILLED = 2,
+	/* Never sent: the event waits until it is known what the arguments are. */
+	ABI_EVENT_PENDING = 4,
 };
 
 /* Fixed part of a decision event. The strings follow in the order of their lengths. */
@@ -225,19 +291,24 @@ struct path_buffer {
 struct harness_case {
 	/* In: index into the workload table. */
 	__u32 workload;
-	/* In: enum abi_automaton, process or file. */
+	/* In: enum abi_automaton, one of the categories. */
 	__u32 category;
 	/* In: enum abi_variant bits; read and write asks for both variants. */
 	__u32 variant;
 	__u32 read_and_write;
 	__u32 subject_len;
 	__u32 object_len;
+	/* In: the task has a controlling terminal. */
+	__u32 terminal;
+	/* In: bytes of the arguments, with a NUL after each. */
+	__u32 arguments_len;
 	/* Out: the verdict, and 0 or a negative error. */
 	__u32 verdict;
 	__s32 error;
 	/* In. */
 	struct path_buffer subject;
 	struct path_buffer object;
+	struct path_buffer arguments;
 };
 
 #endif

@@ -30,6 +30,9 @@ struct request {
 	u64 inode;
 	u32 operation;
 	u32 access;
+	/* For objects that are no paths: enum abi_automaton, and the object. */
+	u32 automaton;
+	u32 bytes;
 	/* Filled in on the way. */
 	u32 workload;
 	u32 source;
@@ -50,6 +53,16 @@ inline_always u32 is_owner(u64 inode)
 	return uid == BPF_CORE_READ(task, cred, fsuid.val) ? ABI_VARIANT_OWNER : 0;
 }
 
+/* LOOKUP_TERMINAL when the task has a controlling terminal and some rule asks for that. */
+inline_always u32 terminal_flag(u64 active)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (!has_flag(active, ABI_ACTIVE_TERMINAL) || !BPF_CORE_READ(task, signal, tty))
+		return 0;
+	return LOOKUP_TERMINAL;
+}
+
 /* === remembered answers === */
 
 inline_always void describe(struct remembered *r, struct request *q, u32 renames, u32 mounts)
@@ -59,7 +72,7 @@ inline_always void describe(struct remembered *r, struct request *q, u32 renames
 	r->dentry = q->dentry;
 	r->mount = q->vfsmount;
 	r->ruleset = (u32)q->active;
-	r->source = q->source;
+	r->source = q->source | terminal_flag(q->active) << 24;
 	r->rename_seq = renames;
 	r->mount_seq = mounts;
 	read_at(&r->parent, q->dentry, struct dentry, d_parent);
@@ -175,10 +188,18 @@ verified_once int ask(struct task_ctx *t, struct scratch *s, struct request *q)
 			return 1;
 		q->source = t->source;
 	}
-	walk_path(s, q->vfsmount, q->dentry);
 	l->source = q->source;
 	l->variant = q->variant;
-	l->flags = q->access == (ACCESS_READ | ACCESS_WRITE) ? LOOKUP_READ_TOO : 0;
+	l->flags = terminal_flag(q->active);
+	l->bytes = q->bytes;
+	if (q->bytes) {
+		l->automaton = q->automaton;
+		l->flags |= LOOKUP_BYTES;
+		return lookup(q->active, &s->path, l);
+	}
+	if (q->access == (ACCESS_READ | ACCESS_WRITE))
+		l->flags |= LOOKUP_READ_TOO;
+	walk_path(s, q->vfsmount, q->dentry);
 	l->automaton = q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
 	l->off = w->off;
 	if (w->status == WALK_NAMELESS) {
@@ -209,6 +230,11 @@ verified_once u32 ask_blind(struct request *q)
 	count_loss(ABI_LOSS_NO_MEMORY);
 	l.variant = q->variant;
 	l.automaton = q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
+	if (q->bytes) {
+		l.automaton = q->automaton;
+		l.bytes = q->bytes;
+		l.flags = LOOKUP_BYTES;
+	}
 	if (lookup(q->active, NULL, &l))
 		return 0;
 	return l.answer;
@@ -227,6 +253,42 @@ enum todo {
 	/* Send the event that `struct scratch` describes. */
 	TELL = 2,
 };
+
+/*
+ * A decision about an execve that depends on arguments which cannot be read yet: kept for
+ * bprm_committed_creds. Two at once, for a script and its interpreter, are too many: the
+ * interpreter's arguments begin with the script, and count as in no list.
+ */
+inline_always int wait_for_arguments(struct task_ctx *t, struct request *q, struct lookup *l)
+{
+	if (t && !t->pending_active) {
+		t->pending = l->answer;
+		t->pending_active = q->active;
+		return 1;
+	}
+	__builtin_memset(l->lists, 0, sizeof(l->lists));
+	l->flags |= LOOKUP_ARGUMENTS;
+	if (resume(q->active, l))
+		count_loss(ABI_LOSS_RULESET_MISSING);
+	return 0;
+}
+
+inline_always int is_branch(u32 answer)
+{
+	return ((answer >> ABI_CAUSE_SHIFT) & ABI_CAUSE_MASK) == ABI_CAUSE_BRANCH;
+}
+
+inline_always void describe_event(struct decision *d, struct request *q, u32 answer)
+{
+	d->workload = q->workload;
+	d->ruleset = (u32)q->active;
+	d->verdict = answer;
+	d->operation = q->operation;
+	/* What a preset is about is the path that was built for it, if any. */
+	d->bytes = q->automaton == ABI_AUTOMATON_PRESET ? 0 : q->bytes;
+	d->flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0;
+	read_at(&d->object_name, q->dentry, struct dentry, d_name.name);
+}
 
 verified_once int decide(struct task_ctx *t, struct request *q)
 {
@@ -264,17 +326,15 @@ verified_once int decide(struct task_ctx *t, struct request *q)
 		count_loss(ABI_LOSS_RULESET_MISSING);
 		return 0;
 	}
+	if (is_branch(s->lookup.answer) && wait_for_arguments(t, q, &s->lookup)) {
+		describe_event(&s->decision, q, s->lookup.answer);
+		s->decision.flags |= ABI_EVENT_PENDING;
+		return TELL;
+	}
 	answer = s->lookup.answer;
 	named = s->walk.status == WALK_DONE && !(s->lookup.flags & LOOKUP_NOTHING);
 	if ((answer & ABI_OUTCOME_MASK) != ABI_OUTCOME_PASS) {
-		struct decision *d = &s->decision;
-
-		d->workload = q->workload;
-		d->ruleset = (u32)q->active;
-		d->verdict = answer;
-		d->operation = q->operation;
-		d->flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0;
-		read_at(&d->object_name, q->dentry, struct dentry, d_name.name);
+		describe_event(&s->decision, q, answer);
 		verdict |= TELL;
 	}
 	if (carry_out(q->active, answer))
@@ -322,23 +382,31 @@ inline_always int is_nameless(u64 dentry, u64 inode)
 	return (mode & S_IFMT) != S_IFDIR;
 }
 
-/* Every file hook. */
-verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
+/* Who it is, and what is in force for them. 0 when it is nobody. */
+inline_always struct task_ctx *identify(struct request *q)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct request q = {};
 	struct task_ctx *t;
 
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
-		return 0;
+		return NULL;
 	t = bpf_task_storage_get(&tasks, task, NULL, 0);
 	if (!t && (bound_cgroups || active_of(0)))
 		t = current_ctx();
 	if (t)
-		q.workload = t->workload;
+		q->workload = t->workload;
 	else if (bound_cgroups)
-		q.workload = current_cgroup_workload();
-	q.active = active_of(q.workload);
+		q->workload = current_cgroup_workload();
+	q->active = active_of(q->workload);
+	return t;
+}
+
+/* Every file hook. */
+verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
+{
+	struct request q = {};
+	struct task_ctx *t = identify(&q);
+
 	if (!has_flag(q.active,
 		      access & ACCESS_TREE ? ABI_ACTIVE_FILE | ABI_ACTIVE_TREE : ABI_ACTIVE_FILE))
 		return 0;
@@ -354,6 +422,21 @@ verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
 		q.variant |= ABI_VARIANT_WRITE;
 	if (access & ACCESS_TREE)
 		q.variant |= ABI_VARIANT_TREE;
+	return finish(decide(t, &q));
+}
+
+/* Every hook whose object is a few bytes. */
+verified_once int check_bytes(u32 automaton, u32 operation, u32 bytes)
+{
+	struct request q = {};
+	struct task_ctx *t = identify(&q);
+	u32 flag = automaton == ABI_AUTOMATON_NETWORK ? ABI_ACTIVE_NETWORK : ABI_ACTIVE_CAPABILITY;
+
+	if (!has_flag(q.active, flag))
+		return 0;
+	q.automaton = automaton;
+	q.operation = operation;
+	q.bytes = bytes;
 	return finish(decide(t, &q));
 }
 
@@ -394,6 +477,8 @@ inline_always u32 dentry_mode(struct dentry *dentry)
 	return mode & S_IFMT;
 }
 
+#include "presets.h"
+
 /* === processes === */
 
 /*
@@ -421,6 +506,12 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 		count_loss(ABI_LOSS_NO_MEMORY);
 		return -ENOMEM;
 	}
+	if (t && BPF_CORE_READ(bprm, interp) == BPF_CORE_READ(bprm, filename)) {
+		/* The first round of this execve; an earlier one may have failed while it waited.
+		 */
+		t->pending_active = 0;
+		t->pending_argc = BPF_CORE_READ(bprm, argc);
+	}
 	q.vfsmount = (u64)BPF_CORE_READ(bprm, file, f_path.mnt);
 	q.dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
 	read_at(&q.inode, q.dentry, struct dentry, d_inode);
@@ -430,6 +521,93 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 	q.operation = ABI_OP_EXEC;
 	q.variant = is_owner(q.inode);
 	return finish(decide(t, &q));
+}
+
+struct argument_reader {
+	struct scratch *s;
+	u64 from;
+	u32 skip;
+	u32 len;
+	u32 failed;
+	u32 count;
+};
+
+static long read_argument(u64 i, void *ctx)
+{
+	struct argument_reader *r = ctx;
+	struct scratch *s = r->s;
+	u32 len = r->len;
+	long size;
+
+	if (!s || i >= r->count)
+		return 1;
+	keep(len);
+	len &= ABI_PATH_MAX - 1;
+	if (len > ABI_PATH_MAX - ABI_ARGUMENT_MAX) {
+		r->failed = 1;
+		return 1;
+	}
+	size =
+	    bpf_probe_read_user_str(s->path.bytes + len, ABI_ARGUMENT_MAX, (const void *)r->from);
+	if (size <= 0 || size >= ABI_ARGUMENT_MAX) {
+		r->failed = 1;
+		return 1;
+	}
+	r->from += size;
+	if (i >= r->skip)
+		r->len = len + size;
+	return 0;
+}
+
+/*
+ * What `allowedArgs` says about the program that is about to run. Before this moment nobody could
+ * read its arguments, and from its first instruction on it can change them. It can no longer be
+ * refused, but be killed before that instruction. Arguments that are too many, too long or cannot
+ * be read are in no list.
+ */
+verified_once int check_arguments(struct task_ctx *t, u64 from, u32 argc)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct argument_reader r = {.from = from, .count = argc};
+	u64 active;
+	struct scratch *s;
+	struct lookup *l;
+	u32 flags;
+
+	if (!t)
+		return 0;
+	active = t->pending_active;
+	t->pending_active = 0;
+	s = bpf_task_storage_get(&scratches, task, NULL, 0);
+	if (!s)
+		return DENY;
+	l = &s->lookup;
+	__builtin_memset(l->lists, 0, sizeof(l->lists));
+	l->flags = LOOKUP_ARGUMENTS | terminal_flag(active);
+	r.s = s;
+	r.len = unknown_zero;
+	/* A `#!` line puts its own words in front and replaces the first argument. */
+	r.skip = argc - t->pending_argc + 1;
+	if (argc > ABI_ARGUMENTS || argc < t->pending_argc)
+		r.failed = 1;
+	else
+		bpf_loop(ABI_ARGUMENTS, read_argument, &r, 0);
+	if (!r.failed && lookup_arguments(active, &s->path, r.len, l))
+		count_loss(ABI_LOSS_RULESET_MISSING);
+	l->answer = t->pending;
+	if (resume(active, l)) {
+		count_loss(ABI_LOSS_RULESET_MISSING);
+		return DENY;
+	}
+	if ((l->answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS)
+		return 0;
+	flags = has_flag(active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0;
+	if (!carry_out(active, l->answer)) {
+		emit_pending(l->answer, flags);
+		return 0;
+	}
+	emit_pending(l->answer, ABI_EVENT_KILLED);
+	return DENY;
 }
 
 SEC("lsm/bprm_committed_creds")
@@ -448,6 +626,8 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 	}
 	t->entering = 0;
 	t->source_ruleset = 0;
+	if (t->pending_active && check_arguments(t, bprm->p, bprm->argc))
+		bpf_send_signal(SIGKILL);
 	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
 	read_at(&inode, dentry, struct dentry, d_inode);
 	read_at(&t->exe_ino, inode, struct inode, i_ino);
@@ -557,6 +737,8 @@ int BPF_PROG(file_open, struct file *file, int ret)
 		access |= ACCESS_READ;
 	if (mode & FMODE_WRITE)
 		access |= ACCESS_WRITE;
+	if (file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
+		return -EACCES;
 	return check_path(&file->f_path, ABI_OP_OPEN, access);
 }
 
@@ -658,10 +840,15 @@ int BPF_PROG(path_truncate, const struct path *path, int ret)
 	return ret ? ret : check_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
+#include "objects.h"
+#include "dns.h"
+
 /* Types that no map mentions, so that the Rust side gets them too. */
 const volatile struct {
 	struct ev_decision event;
 	struct rs_header header;
+	struct rs_row row;
+	struct rs_branch branch;
 	enum abi_limit limit;
 	enum abi_class class;
 	enum abi_class_bytes class_bytes;

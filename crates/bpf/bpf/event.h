@@ -9,6 +9,8 @@
 #include "path.h"
 
 struct event_buffer {
+	/* Bytes of an event that waits (ABI_EVENT_PENDING); 0 when none does. */
+	u64 pending;
 	struct ev_decision head;
 	u8 data[ABI_EVENT_DATA];
 	/* Where the longest string may end when it starts at the last byte of `data`. */
@@ -157,7 +159,9 @@ verified_once int emit(void)
 	h->ppid = pid_at_level(BPF_CORE_READ(task, real_parent), level);
 	h->pad = 0;
 
-	if (s->walk.status == WALK_NAMELESS && d->object_name) {
+	if (d->bytes) {
+		h->object_len = add_bytes(b, at, &d->bytes, sizeof(d->bytes));
+	} else if (s->walk.status == WALK_NAMELESS && d->object_name) {
 		/* memfd:NAME, as the kernel names it. */
 		long n = bpf_probe_read_kernel_str(b->data, ABI_SHOWN_MAX, (void *)d->object_name);
 
@@ -180,7 +184,32 @@ verified_once int emit(void)
 	at += h->args_len;
 	keep(at);
 	at &= ABI_EVENT_DATA - 1;
-	if (bpf_ringbuf_output(&alerts, b, sizeof(*h) + at, 0))
+	b->pending = 0;
+	if (d->flags & ABI_EVENT_PENDING)
+		b->pending = sizeof(*h) + at;
+	else if (bpf_ringbuf_output(&alerts, h, sizeof(*h) + at, 0))
+		count_loss(ABI_LOSS_RING_FULL);
+	return 0;
+}
+
+/* Sends the event that waited, with what was decided in the end. */
+verified_once int emit_pending(u32 verdict, u32 flags)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct event_buffer *b = bpf_task_storage_get(&event_buffers, task, NULL, 0);
+	u64 size;
+
+	if (!b || !b->pending) {
+		count_loss(ABI_LOSS_RING_FULL);
+		return 0;
+	}
+	size = b->pending;
+	b->pending = 0;
+	b->head.verdict = verdict;
+	b->head.flags = flags;
+	if (size > sizeof(b->head) + ABI_EVENT_DATA)
+		return 0;
+	if (bpf_ringbuf_output(&alerts, &b->head, size, 0))
 		count_loss(ABI_LOSS_RING_FULL);
 	return 0;
 }

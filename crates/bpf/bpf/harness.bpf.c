@@ -18,33 +18,41 @@ struct {
 /* How many of the cases are to be decided. */
 volatile u32 case_count;
 
+/* Out of the 512 bytes of stack that the lookup needs. Cases run one after the other. */
+struct lookup current SEC(".bss.lookup");
+
 static __noinline int decide_case(struct harness_case *c)
 {
 	struct workload *w;
-	struct lookup l = {};
+	struct lookup *l = &current;
 	u32 index;
 
 	if (!c)
 		return -1;
+	__builtin_memset(l, 0, sizeof(*l));
 	index = c->workload;
 	w = bpf_map_lookup_elem(&workloads, &index);
 	if (!w)
 		return -1;
-	l.automaton = ABI_AUTOMATON_SOURCE;
-	l.off = ABI_PATH_MAX - c->subject_len;
-	l.flags = c->subject_len ? 0 : LOOKUP_NOTHING;
-	if (lookup(w->active, &c->subject, &l))
+	l->automaton = ABI_AUTOMATON_SOURCE;
+	l->off = ABI_PATH_MAX - c->subject_len;
+	l->flags = c->subject_len ? 0 : LOOKUP_NOTHING;
+	if (lookup(w->active, &c->subject, l))
 		return -2;
-	l.source = l.answer;
-	l.automaton = c->category;
-	l.off = ABI_PATH_MAX - c->object_len;
-	l.flags = c->object_len ? 0 : LOOKUP_NOTHING;
+	l->source = l->answer;
+	l->automaton = c->category;
+	l->off = ABI_PATH_MAX - c->object_len;
+	l->flags = c->object_len ? 0 : LOOKUP_NOTHING;
 	if (c->read_and_write)
-		l.flags |= LOOKUP_READ_TOO;
-	l.variant = c->variant;
-	if (lookup(w->active, &c->object, &l))
+		l->flags |= LOOKUP_READ_TOO;
+	if (c->terminal)
+		l->flags |= LOOKUP_TERMINAL;
+	if (lookup_arguments(w->active, &c->arguments, c->arguments_len, l))
+		return -4;
+	l->variant = c->variant;
+	if (lookup(w->active, &c->object, l))
 		return -3;
-	c->verdict = l.answer;
+	c->verdict = l->answer;
 	return 0;
 }
 

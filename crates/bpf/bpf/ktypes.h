@@ -29,6 +29,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -61,9 +62,17 @@ enum {
 };
 
 enum {
+	SIGKILL = 9,
 	EACCES = 13,
 	ENOMEM = 12,
 	CLONE_THREAD = 0x00010000,
+};
+
+/* include/linux/security.h, include/uapi/asm-generic/mman-common.h, include/linux/mm.h */
+enum {
+	CAP_OPT_NOAUDIT = 2,
+	PROT_EXEC = 4,
+	VM_EXEC = 4,
 };
 
 #define KTYPE __attribute__((preserve_access_index))
@@ -89,6 +98,7 @@ typedef struct {
 
 struct super_block {
 	u32 s_dev;
+	u64 s_magic;
 } KTYPE;
 
 struct inode {
@@ -122,6 +132,7 @@ struct path {
 
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 	u32 f_mode;
 	u32 f_flags;
 } KTYPE;
@@ -156,9 +167,25 @@ struct upid {
 	struct pid_namespace *ns;
 } KTYPE;
 
+struct hlist_node {
+	struct hlist_node *next;
+} KTYPE;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KTYPE;
+
 struct pid {
 	u32 level;
+	/* By enum pid_type; the first is PIDTYPE_PID. */
+	struct hlist_head tasks[4];
 	struct upid numbers[1];
+} KTYPE;
+
+/* fs/proc/internal.h */
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
 } KTYPE;
 
 struct kernfs_node {
@@ -189,12 +216,77 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
+	struct hlist_node pid_links[4];
 	struct css_set *cgroups;
 } KTYPE;
 
 struct linux_binprm {
 	struct file *file;
+	int argc;
+	/* Where the arguments begin, argv[0] first, each with a NUL after it. */
+	u64 p;
+	const char *filename;
+	/* What runs it; the same as `filename` until a `#!` line names something else. */
+	const char *interp;
 } KTYPE;
+
+struct vm_area_struct {
+	u64 vm_flags;
+	struct file *vm_file;
+} KTYPE;
+
+struct sock_common {
+	u16 skc_family;
+} KTYPE;
+
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_protocol;
+} KTYPE;
+
+struct socket {
+	short type;
+	struct sock *sk;
+} KTYPE;
+
+/* Contexts of packet programs, as the kernel's UAPI has them. */
+struct bpf_sock;
+
+struct __sk_buff {
+	u32 len;
+	u32 pkt_type;
+	u32 mark;
+	u32 queue_mapping;
+	u32 protocol;
+	u32 vlan[3];
+	u32 priority;
+	u32 ingress_ifindex;
+	u32 ifindex;
+	u32 tc_index;
+	u32 cb[5];
+	u32 hash;
+	u32 tc_classid;
+	u32 data;
+	u32 data_end;
+	u32 napi_id;
+	u32 family;
+	u32 remote_ip4;
+	u32 local_ip4;
+	u32 remote_ip6[4];
+	u32 local_ip6[4];
+	u32 remote_port;
+	u32 local_port;
+	u32 data_meta;
+	u64 flow_keys;
+	u64 tstamp;
+	u32 wire_len;
+	u32 gso_segs;
+	struct bpf_sock *sk;
+};
+
+struct sockaddr;
+struct msghdr;
+struct user_namespace;
 
 struct seq_file;
 

@@ -30,6 +30,25 @@ struct matching {
 		state = *(const u32 *)(table + at);                                                \
 	}
 
+/* The way from a decision to its verdict. */
+struct settling {
+	const u8 *table;
+	struct lookup *lookup;
+	u32 branches;
+	u32 answer;
+};
+
+/* The way through the arguments of a program. */
+struct reading {
+	const u8 *table;
+	struct lookup *lookup;
+	const u8 *bytes;
+	u32 start;
+	u32 classes;
+	u32 state;
+	u32 list_words;
+};
+
 inline_always u32 stricter(u32 a, u32 b)
 {
 	return (a & ABI_OUTCOME_MASK) > (b & ABI_OUTCOME_MASK) ? a : b;
@@ -83,6 +102,139 @@ inline_always u32 stricter(u32 a, u32 b)
 		return *(const u32 *)(t->bytes + at);                                              \
 	}                                                                                          \
                                                                                                    \
+	static long branch_##NAME(u64 i, void *ctx)                                                \
+	{                                                                                          \
+		struct settling *s = ctx;                                                          \
+		const struct table_##NAME *t = (const void *)s->table;                             \
+		struct lookup *l = s->lookup;                                                      \
+		u32 at, test, holds;                                                               \
+                                                                                                   \
+		if (!t || !l)                                                                      \
+			return 1;                                                                  \
+		if (((s->answer >> ABI_CAUSE_SHIFT) & ABI_CAUSE_MASK) != ABI_CAUSE_BRANCH)         \
+			return 1;                                                                  \
+		at = s->branches + (s->answer >> ABI_RULE_SHIFT) * sizeof(struct rs_branch);       \
+		test = word_##NAME(t, at);                                                         \
+		if (!test) {                                                                       \
+			holds = !(l->flags & LOOKUP_TERMINAL);                                     \
+		} else if (l->flags & LOOKUP_ARGUMENTS) {                                          \
+			u32 list = test - 1;                                                       \
+                                                                                                   \
+			keep(list);                                                                \
+			list &= ABI_ARGUMENT_LISTS - 1;                                            \
+			holds = l->lists[list >> 5] >> (list & 31) & 1;                            \
+		} else {                                                                           \
+			return 1;                                                                  \
+		}                                                                                  \
+		s->answer = word_##NAME(t, at + (holds ? 4 : 8));                                  \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	/* A decision's verdict; its branch when that depends on arguments that are not known. */  \
+	inline_always u32 settle_##NAME(const struct table_##NAME *t, u32 branches,                \
+					struct lookup *l, u32 answer)                              \
+	{                                                                                          \
+		struct settling s = {                                                              \
+		    .table = t->bytes,                                                             \
+		    .lookup = l,                                                                   \
+		    .branches = branches,                                                          \
+		    .answer = answer,                                                              \
+		};                                                                                 \
+                                                                                                   \
+		if (((answer >> ABI_CAUSE_SHIFT) & ABI_CAUSE_MASK) == ABI_CAUSE_BRANCH)            \
+			bpf_loop(ABI_MOST_TESTS + 1, branch_##NAME, &s, 0);                        \
+		return s.answer;                                                                   \
+	}                                                                                          \
+                                                                                                   \
+	/* Settles `l->answer` now that the arguments are known. */                                \
+	verified_once int resume_##NAME(u32 slot, u32 id, struct lookup *l)                        \
+	{                                                                                          \
+		struct table_##NAME *t;                                                            \
+		struct rs_header *h;                                                               \
+		u32 zero = 0;                                                                      \
+		void *inner;                                                                       \
+                                                                                                   \
+		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
+		if (!inner || !l)                                                                  \
+			return 1;                                                                  \
+		t = bpf_map_lookup_elem(inner, &zero);                                             \
+		if (!t)                                                                            \
+			return 1;                                                                  \
+		h = (struct rs_header *)t->bytes;                                                  \
+		if (h->id != id || h->abi != ABI_VERSION)                                          \
+			return 1;                                                                  \
+		l->answer = settle_##NAME(t, h->branches, l, l->answer);                           \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	/* One byte of the arguments; at the end of each, only lists with it remain. */            \
+	static long argument_##NAME(u64 i, void *ctx)                                              \
+	{                                                                                          \
+		struct reading *r = ctx;                                                           \
+		const struct table_##NAME *t = (const void *)r->table;                             \
+		struct lookup *l = r->lookup;                                                      \
+		const u8 *bytes = r->bytes;                                                        \
+		u32 off = i, set, class;                                                           \
+                                                                                                   \
+		if (!t || !l || !bytes)                                                            \
+			return 1;                                                                  \
+		keep(off);                                                                         \
+		off &= ABI_PATH_MAX - 1;                                                           \
+		if (bytes[off]) {                                                                  \
+			class = r->classes + ((u32)bytes[off] << 1);                               \
+			keep(class);                                                               \
+			class &= (BYTES)-2;                                                        \
+			class = *(const u16 *)(t->bytes + class);                                  \
+			r->state = word_##NAME(t, r->state + class);                               \
+			return 0;                                                                  \
+		}                                                                                  \
+		set = word_##NAME(t, r->state);                                                    \
+		for (u32 n = 0; n < ABI_ARGUMENT_LISTS / 32; n++) {                                \
+			if (n >= r->list_words)                                                    \
+				break;                                                             \
+			l->lists[n] &= word_##NAME(t, set + n * 4);                                \
+		}                                                                                  \
+		r->state = r->start;                                                               \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	/* Finds out which lists hold for `len` bytes of arguments, each with a NUL after it. */   \
+	verified_once int arguments_##NAME(u32 slot, u32 id, struct path_buffer *arguments,        \
+					   u32 len, struct lookup *l)                              \
+	{                                                                                          \
+		struct reading r = {};                                                             \
+		struct table_##NAME *t;                                                            \
+		struct rs_automaton *a;                                                            \
+		struct rs_header *h;                                                               \
+		u32 zero = 0;                                                                      \
+		void *inner;                                                                       \
+                                                                                                   \
+		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
+		if (!inner || !l || !arguments)                                                    \
+			return 1;                                                                  \
+		t = bpf_map_lookup_elem(inner, &zero);                                             \
+		if (!t)                                                                            \
+			return 1;                                                                  \
+		h = (struct rs_header *)t->bytes;                                                  \
+		if (h->id != id || h->abi != ABI_VERSION)                                          \
+			return 1;                                                                  \
+		a = &h->automata[ABI_AUTOMATON_ARGUMENT];                                          \
+		r.table = t->bytes;                                                                \
+		r.lookup = l;                                                                      \
+		r.bytes = arguments->bytes;                                                        \
+		r.start = a->start;                                                                \
+		r.state = a->start;                                                                \
+		r.classes = a->classes;                                                            \
+		r.list_words = h->list_words;                                                      \
+		for (u32 n = 0; n < ABI_ARGUMENT_LISTS / 32; n++)                                  \
+			l->lists[n] = ~0U;                                                         \
+		if (len > ABI_PATH_MAX)                                                            \
+			len = ABI_PATH_MAX;                                                        \
+		bpf_loop(len, argument_##NAME, &r, 0);                                             \
+		l->flags |= LOOKUP_ARGUMENTS;                                                      \
+		return 0;                                                                          \
+	}                                                                                          \
+                                                                                                   \
 	/* 0, or 1 when the ruleset is not where it should be. */                                  \
 	verified_once int lookup_##NAME(u32 slot, u32 id, struct path_buffer *path,                \
 					struct lookup *l)                                          \
@@ -90,7 +242,7 @@ inline_always u32 stricter(u32 a, u32 b)
 		struct table_##NAME *t;                                                            \
 		struct rs_automaton *a;                                                            \
 		struct rs_header *h;                                                               \
-		u32 zero = 0, which, row;                                                          \
+		u32 zero = 0, which, row, map;                                                     \
 		void *inner;                                                                       \
                                                                                                    \
 		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
@@ -105,7 +257,7 @@ inline_always u32 stricter(u32 a, u32 b)
 			return 1;                                                                  \
 		a = &h->automata[which];                                                           \
 		row = a->nothing;                                                                  \
-		if (path && !(l->flags & LOOKUP_NOTHING)) {                                        \
+		if (path && !(l->flags & (LOOKUP_NOTHING | LOOKUP_BYTES))) {                       \
 			struct matching m = {                                                      \
 			    .table = t->bytes,                                                     \
 			    .path = path->bytes,                                                   \
@@ -118,17 +270,34 @@ inline_always u32 stricter(u32 a, u32 b)
 			if (m.state >= m.sink_end)                                                 \
 				bpf_loop(ABI_PATH_MAX / CHUNK + 1, step_##NAME, &m, 0);            \
 			row = word_##NAME(t, m.state);                                             \
+		} else if (l->flags & LOOKUP_BYTES) {                                              \
+			u32 state = a->start, bytes = l->bytes, class;                             \
+                                                                                                   \
+			for (int n = 0; n < 4 && (bytes & 255); n++) {                             \
+				class = a->classes + ((bytes & 255) << 1);                         \
+				keep(class);                                                       \
+				class &= (BYTES)-2;                                                \
+				class = *(const u16 *)(t->bytes + class);                          \
+				state = word_##NAME(t, state + class);                             \
+				bytes >>= 8;                                                       \
+			}                                                                          \
+			row = word_##NAME(t, state);                                               \
 		}                                                                                  \
 		if (which == ABI_AUTOMATON_SOURCE) {                                               \
 			l->answer = row;                                                           \
 			return 0;                                                                  \
 		}                                                                                  \
-		row += l->source * h->source_stride;                                               \
-		l->answer = word_##NAME(t, row + l->variant * 4);                                  \
+		map = word_##NAME(t, row);                                                         \
+		map = word_##NAME(t, map + l->source * 4);                                         \
+		row = word_##NAME(t, row + 4) + map;                                               \
+		l->answer =                                                                        \
+		    settle_##NAME(t, h->branches, l, word_##NAME(t, row + l->variant * 4));        \
 		if (l->flags & LOOKUP_READ_TOO)                                                    \
-			l->answer =                                                                \
-			    stricter(word_##NAME(t, row + (l->variant & ABI_VARIANT_OWNER) * 4),   \
-				     l->answer);                                                   \
+			l->answer = stricter(                                                      \
+			    settle_##NAME(                                                         \
+				t, h->branches, l,                                                 \
+				word_##NAME(t, row + (l->variant & ABI_VARIANT_OWNER) * 4)),       \
+			    l->answer);                                                            \
 		return 0;                                                                          \
 	}
 
@@ -157,6 +326,49 @@ verified_once int lookup(u64 active, struct path_buffer *path, struct lookup *l)
 		return lookup_4m(slot, id, path, l);
 	case ABI_CLASS_32M:
 		return lookup_32m(slot, id, path, l);
+	}
+	return 1;
+}
+
+/* Finds out which lists of allowed arguments hold. As `lookup`. */
+verified_once int lookup_arguments(u64 active, struct path_buffer *arguments, u32 len,
+				   struct lookup *l)
+{
+	u32 slot = (active >> ABI_ACTIVE_SLOT_SHIFT) & ABI_ACTIVE_SLOT_MASK;
+	u32 id = (u32)active;
+
+	if (!l)
+		return 1;
+	switch ((active >> ABI_ACTIVE_CLASS_SHIFT) & ABI_ACTIVE_CLASS_MASK) {
+	case ABI_CLASS_64K:
+		return arguments_64k(slot, id, arguments, len, l);
+	case ABI_CLASS_512K:
+		return arguments_512k(slot, id, arguments, len, l);
+	case ABI_CLASS_4M:
+		return arguments_4m(slot, id, arguments, len, l);
+	case ABI_CLASS_32M:
+		return arguments_32m(slot, id, arguments, len, l);
+	}
+	return 1;
+}
+
+/* Goes on with a decision that waited for the arguments. As `lookup`. */
+verified_once int resume(u64 active, struct lookup *l)
+{
+	u32 slot = (active >> ABI_ACTIVE_SLOT_SHIFT) & ABI_ACTIVE_SLOT_MASK;
+	u32 id = (u32)active;
+
+	if (!l)
+		return 1;
+	switch ((active >> ABI_ACTIVE_CLASS_SHIFT) & ABI_ACTIVE_CLASS_MASK) {
+	case ABI_CLASS_64K:
+		return resume_64k(slot, id, l);
+	case ABI_CLASS_512K:
+		return resume_512k(slot, id, l);
+	case ABI_CLASS_4M:
+		return resume_4m(slot, id, l);
+	case ABI_CLASS_32M:
+		return resume_32m(slot, id, l);
 	}
 	return 1;
 }

@@ -53,6 +53,12 @@ enum lookup_flag {
 	LOOKUP_NOTHING = 1,
 	/* Reading and writing: the stricter of both answers. */
 	LOOKUP_READ_TOO = 2,
+	/* The task has a controlling terminal. */
+	LOOKUP_TERMINAL = 4,
+	/* `lists` is known. Without it, a decision that depends on it is answered by its branch. */
+	LOOKUP_ARGUMENTS = 8,
+	/* The object is in `bytes`. */
+	LOOKUP_BYTES = 16,
 };
 
 struct lookup {
@@ -63,8 +69,12 @@ struct lookup {
 	u32 off;
 	u32 source;
 	u32 variant;
+	/* In: an object of at most four bytes, the first in the lowest; ends with a 0. */
+	u32 bytes;
 	/* Out: the verdict; the source class for the source automaton. */
 	u32 answer;
+	/* In: which lists of allowed arguments hold, a bit each. */
+	u32 lists[ABI_ARGUMENT_LISTS / 32];
 };
 
 /* What the caller knows of a decision. */
@@ -76,7 +86,8 @@ struct decision {
 	u32 verdict;
 	u32 operation;
 	u32 flags;
-	u32 pad;
+	/* The object, when it is no path. */
+	u32 bytes;
 };
 
 /* What one decision needs besides the stack, of which all nested calls together have 512 bytes. */
@@ -116,6 +127,11 @@ struct task_ctx {
 	/* Ruleset for which `source` was worked out; 0: none. */
 	u32 source_ruleset;
 	u32 source;
+	/* A decision about the execve in progress that waits for the arguments: its branch, the
+	 * ruleset, and how many arguments were given. */
+	u64 pending_active;
+	u32 pending;
+	u32 pending_argc;
 	/* The image that the last execve started: what prctl(PR_SET_MM_EXE_FILE) cannot change. */
 	u64 exe_ino;
 	u32 exe_dev;

@@ -6,7 +6,10 @@
 //! the caller counts it.
 
 use crate::abi::{self, ev_decision};
-use gorget_model::{Cause, KernelEvent, Operation, Outcome, RuleId, TaskInfo, Verdict};
+use gorget_engine::object_from_bytes;
+use gorget_model::{
+    Category, Cause, KernelEvent, Object, Operation, Outcome, Preset, RuleId, TaskInfo, Verdict,
+};
 use std::mem::offset_of;
 
 /// A record is not what `abi.h` says.
@@ -34,6 +37,12 @@ pub enum DecodeError {
         /// Its value.
         value: u32,
     },
+    /// It is about something that there is not.
+    #[error("a record is about a {category} object that there is not")]
+    Object {
+        /// Of which kind.
+        category: Category,
+    },
 }
 
 /// Decodes one record.
@@ -49,14 +58,17 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
         at: size_of::<ev_decision>(),
     };
     let flags = word(offset_of!(ev_decision, flags))?;
+    let operation = operation(word(offset_of!(ev_decision, operation))?)?;
+    let object = strings.next(word(offset_of!(ev_decision, object_len))?)?;
     Ok(KernelEvent {
         boot_ns: read_u64(record, offset_of!(ev_decision, boot_ns))?,
         workload: word(offset_of!(ev_decision, workload))?,
         ruleset: word(offset_of!(ev_decision, ruleset))?,
-        operation: operation(word(offset_of!(ev_decision, operation))?)?,
+        operation,
         verdict: verdict(word(offset_of!(ev_decision, verdict))?)?,
         audited: flags & abi::event_flag::ABI_EVENT_AUDITED.0 != 0,
-        object: strings.next(word(offset_of!(ev_decision, object_len))?)?,
+        killed: flags & abi::event_flag::ABI_EVENT_KILLED.0 != 0,
+        object: self::object(operation.category(), object)?,
         task: TaskInfo {
             host_pid: word(offset_of!(ev_decision, host_pid))?,
             host_ppid: word(offset_of!(ev_decision, host_ppid))?,
@@ -70,6 +82,21 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
             args: strings.next(word(offset_of!(ev_decision, args_len))?)?,
         },
     })
+}
+
+/// Paths are what they are; everything else is a word whose unused bytes are 0.
+fn object(category: Category, mut bytes: Vec<u8>) -> Result<Object, DecodeError> {
+    if matches!(
+        category,
+        Category::Process | Category::File | Category::Preset
+    ) {
+        return Ok(match bytes.is_empty() {
+            true => Object::Nameless,
+            false => Object::Path(bytes),
+        });
+    }
+    while bytes.pop_if(|last| *last == 0).is_some() {}
+    object_from_bytes(category, &bytes).ok_or(DecodeError::Object { category })
 }
 
 struct Strings<'a> {
@@ -123,6 +150,21 @@ fn operation(value: u32) -> Result<Operation, DecodeError> {
         abi::operation::ABI_OP_CHMOD => Operation::Chmod,
         abi::operation::ABI_OP_CHOWN => Operation::Chown,
         abi::operation::ABI_OP_TRUNCATE => Operation::Truncate,
+        abi::operation::ABI_OP_SOCKET_CREATE => Operation::SocketCreate,
+        abi::operation::ABI_OP_SOCKET_BIND => Operation::SocketBind,
+        abi::operation::ABI_OP_SOCKET_CONNECT => Operation::SocketConnect,
+        abi::operation::ABI_OP_SOCKET_LISTEN => Operation::SocketListen,
+        abi::operation::ABI_OP_SOCKET_ACCEPT => Operation::SocketAccept,
+        abi::operation::ABI_OP_SOCKET_SEND => Operation::SocketSend,
+        abi::operation::ABI_OP_LOOKUP => Operation::Lookup,
+        abi::operation::ABI_OP_CAPABLE => Operation::Capable,
+        abi::operation::ABI_OP_PRESET_ANONYMOUS_MAP_EXEC => {
+            Operation::Preset(Preset::AnonymousMapExec)
+        }
+        abi::operation::ABI_OP_PRESET_FILELESS_EXEC => Operation::Preset(Preset::FilelessExec),
+        abi::operation::ABI_OP_PRESET_PROTECT_ENV => Operation::Preset(Preset::ProtectEnv),
+        abi::operation::ABI_OP_PRESET_PROTECT_PROC => Operation::Preset(Preset::ProtectProc),
+        abi::operation::ABI_OP_PRESET_EXEC => Operation::Preset(Preset::Exec),
         abi::operation(value) => {
             return Err(DecodeError::Range {
                 field: "operation",
@@ -179,7 +221,7 @@ mod tests {
     #[test]
     fn strings_are_read_in_order() {
         let event = decode(&record()).unwrap();
-        assert_eq!(event.object, b"/a/b/c");
+        assert_eq!(event.object, Object::Path(b"/a/b/c".to_vec()));
         assert_eq!(event.task.exe, b"/exe");
         assert_eq!(event.verdict.cause, Cause::Rule(RuleId(77)));
         assert_eq!(event.verdict.outcome, Outcome::Block);

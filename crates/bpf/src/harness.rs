@@ -9,10 +9,10 @@
 use crate::abi::{self, harness_case};
 use crate::decode::verdict;
 use crate::kernel::{ApplyError, LoadError};
-use crate::lower::put;
+use crate::lower::{CATEGORIES, put};
 use crate::tables::Tables;
-use gorget_engine::{Ruleset, Variant};
-use gorget_model::{Access, Category, Object, Subject, Verdict};
+use gorget_engine::{Ruleset, Variant, object_bytes};
+use gorget_model::{Access, Subject, Verdict};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object as Loaded, ObjectBuilder, ProgramInput};
 use std::mem::offset_of;
 
@@ -159,10 +159,8 @@ fn encode(access: &Access) -> Vec<u8> {
     let mut case = vec![0; size_of::<harness_case>()];
     let (first, second) = Variant::of(access.category, access.modes);
     put(&mut case, offset_of!(harness_case, workload), ROW);
-    let category = match access.category {
-        Category::Process => abi::automaton::ABI_AUTOMATON_PROCESS,
-        Category::File => abi::automaton::ABI_AUTOMATON_FILE,
-    };
+    let category = CATEGORIES.iter().find(|(_, c)| *c == access.category);
+    let category = category.map_or(abi::automaton::ABI_AUTOMATON_COUNT, |(slot, _)| *slot);
     put(&mut case, offset_of!(harness_case, category), category.0);
     put(
         &mut case,
@@ -175,10 +173,10 @@ fn encode(access: &Access) -> Vec<u8> {
         Subject::Runtime => &[][..],
         Subject::Image(path) => path,
     };
-    let object = match &access.object {
-        Object::Nameless => &[][..],
-        Object::Path(path) => path,
-    };
+    let object = object_bytes(&access.object).unwrap_or_default();
+    let terminal = u32::from(access.modes.terminal);
+    put(&mut case, offset_of!(harness_case, terminal), terminal);
+    put_arguments(&mut case, &access.arguments);
     put_path(
         &mut case,
         offset_of!(harness_case, subject),
@@ -189,7 +187,7 @@ fn encode(access: &Access) -> Vec<u8> {
         &mut case,
         offset_of!(harness_case, object),
         offset_of!(harness_case, object_len),
-        object,
+        &object,
     );
     case
 }
@@ -201,5 +199,22 @@ fn put_path(case: &mut [u8], buffer: usize, len_at: usize, path: &[u8]) {
     put(case, len_at, u32::try_from(shown.len()).unwrap_or(0));
     if let Some(place) = case.get_mut(buffer + most - shown.len()..buffer + most) {
         place.copy_from_slice(shown);
+    }
+}
+
+/// Puts arguments one after the other with a NUL after each, as far as there is room.
+fn put_arguments(case: &mut [u8], arguments: &[Vec<u8>]) {
+    let most = usize::try_from(abi::limit::ABI_PATH_MAX.0).unwrap_or(0);
+    let mut bytes: Vec<u8> = Vec::new();
+    for argument in arguments {
+        bytes.extend(argument);
+        bytes.push(0);
+    }
+    bytes.truncate(most);
+    let len = u32::try_from(bytes.len()).unwrap_or(0);
+    put(case, offset_of!(harness_case, arguments_len), len);
+    let at = offset_of!(harness_case, arguments);
+    if let Some(place) = case.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(&bytes);
     }
 }

@@ -8,13 +8,18 @@ use crate::abi;
 use crate::lower::put;
 use crate::ring::Reader;
 use crate::tables::{RulesetNumber, Tables};
-use gorget_engine::{ContentId, Ruleset};
+use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, ProgramType};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Read;
 use std::mem::{MaybeUninit, offset_of};
+use std::os::fd::AsRawFd as _;
+
+/// Where cgroup v2 is mounted (systemd's file system hierarchy; cgroups(7)).
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// A row of the kernel's workload table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +48,9 @@ pub enum LoadError {
         #[source]
         source: libbpf_rs::Error,
     },
+    /// There is no hierarchy of control groups.
+    #[error("opening `{CGROUP_ROOT}`")]
+    Cgroups(#[source] std::io::Error),
     /// A map cannot be used.
     #[error("opening map `{map}`")]
     Map {
@@ -134,11 +142,17 @@ impl Kernel {
             .map_err(LoadError::Open)?;
         let skeleton = open.load().map_err(LoadError::Load)?;
 
+        let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
         let mut links = Vec::new();
         let mut enrol = None;
         for program in libbpf_rs::skel::Skel::object(&skeleton).progs_mut() {
             let hook = program.name().to_string_lossy().into_owned();
-            let link = program.attach().map_err(|source| LoadError::Attach {
+            let attached = match program.prog_type() {
+                // For the packets of every socket: the root of the hierarchy.
+                ProgramType::CgroupSkb => program.attach_cgroup(cgroups.as_raw_fd()),
+                _ => program.attach(),
+            };
+            let link = attached.map_err(|source| LoadError::Attach {
                 hook: hook.clone(),
                 source,
             })?;
@@ -392,21 +406,25 @@ impl Kernel {
 
 /// The flags of a workload's entry, and whether the ruleset says anything at all.
 fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
-    let process = rules.covers(Category::Process);
-    let trees = rules.covers(Category::File);
-    let file = trees && !rules.covers_only_trees(Category::File);
-    let mut flags = 0;
-    if process {
-        flags |= abi::active::ABI_ACTIVE_PROCESS.0;
-    }
-    if file {
+    let covered = |category, flag: abi::active| if rules.covers(category) { flag.0 } else { 0 };
+    let mut flags = covered(Category::Process, abi::active::ABI_ACTIVE_PROCESS)
+        | covered(Category::File, abi::active::ABI_ACTIVE_TREE)
+        | covered(Category::Network, abi::active::ABI_ACTIVE_NETWORK)
+        | covered(Category::Dns, abi::active::ABI_ACTIVE_DNS)
+        | covered(Category::Capability, abi::active::ABI_ACTIVE_CAPABILITY)
+        | covered(Category::Preset, abi::active::ABI_ACTIVE_PRESET);
+    if rules.covers(Category::File) && !rules.covers_only_trees(Category::File) {
         flags |= abi::active::ABI_ACTIVE_FILE.0;
     }
-    if trees {
-        flags |= abi::active::ABI_ACTIVE_TREE.0;
+    let anything = flags != 0;
+    let mut branches = Category::ALL
+        .into_iter()
+        .flat_map(|category| rules.decisions(category).branches());
+    if branches.any(|branch| branch.test == Test::NoTerminal) {
+        flags |= abi::active::ABI_ACTIVE_TERMINAL.0;
     }
     if mode == Mode::Audited {
         flags |= abi::active::ABI_ACTIVE_AUDITED.0;
     }
-    (flags, process || trees)
+    (flags, anything)
 }

@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lowers a ruleset to the bytes that the kernel programs read.
 //!
-//! A table is a header, then for each automaton 256 class offsets and one row of `u32` a state, then
-//! the decision rows. States are byte offsets of their rows, so that the kernel's step is two loads
+//! A table is a header, then the branches, then for each category its decision rows and its automaton:
+//! 256 class offsets and one row of `u32` a state; at the end the automata of sources and arguments. States are byte offsets of their rows, so that the kernel's step is two loads
 //! and an addition; `bpf/abi.h` has the layout and why. Equal rulesets give equal bytes but for the
 //! ruleset's number, which is put in when the table is installed.
 
 use crate::abi;
-use gorget_engine::{Automaton, DecisionTable, Ruleset, Variant};
-use gorget_model::{Category, Cause, Outcome, Verdict};
+use gorget_engine::{
+    Arguments, Automaton, Branch, Decision, DecisionTable, Ruleset, Test, Variant,
+};
+use gorget_model::{Category, Cause, Outcome};
 use std::mem::offset_of;
 
 /// Columns of a row before the byte classes: what the state accepts, and the NUL byte.
 const EXTRA_COLUMNS: u32 = 2;
+
+/// Decisions of one group of source classes.
+const GROUP_BYTES: u32 = Variant::COUNT * 4;
+
+/// `struct rs_row`.
+const ROW_BYTES: u32 = 8;
 
 /// A ruleset cannot be lowered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +31,22 @@ pub enum LowerError {
         /// Bytes needed.
         bytes: u64,
         /// Bytes there are.
+        limit: u32,
+    },
+    /// It has too many different lists of `allowedArgs`.
+    #[error("the rules have {lists} different lists of `allowedArgs`, the limit is {limit}")]
+    ArgumentLists {
+        /// How many it has.
+        lists: usize,
+        /// How many there may be.
+        limit: u32,
+    },
+    /// It lists an argument that the kernel does not read to its end.
+    #[error("an argument in `allowedArgs` has {bytes} bytes, the limit is {limit}")]
+    LongArgument {
+        /// How many it has.
+        bytes: usize,
+        /// How many there may be.
         limit: u32,
     },
     /// A rule's number does not fit beside the outcome in a decision.
@@ -108,44 +132,41 @@ impl Table {
 ///
 /// When it does not fit into the largest table.
 pub fn lower(rules: &Ruleset) -> Result<Table, LowerError> {
-    let automata = [
-        (abi::automaton::ABI_AUTOMATON_PROCESS, Category::Process),
-        (abi::automaton::ABI_AUTOMATON_FILE, Category::File),
-    ];
-    let source_stride = Variant::COUNT * 4;
-    let row_bytes = u64::from(rules.source_classes()) * u64::from(source_stride);
+    let sets = ArgumentSets::new(rules.arguments())?;
 
+    let categories = CATEGORIES.iter().map(|(_, category)| {
+        let table = rules.decisions(*category);
+        automaton_bytes(rules.objects(*category))
+            + table.maps().iter().map(Vec::len).sum::<usize>() as u64 * 4
+            + table.rows().len() as u64 * size_of::<abi::rs_row>() as u64
+            + u64::from(table.group_count()) * u64::from(GROUP_BYTES)
+            + table.branches().len() as u64 * size_of::<abi::rs_branch>() as u64
+    });
     let bytes = size_of::<abi::rs_header>() as u64
         + automaton_bytes(rules.sources())
-        + automata
-            .iter()
-            .map(|(_, c)| {
-                automaton_bytes(rules.objects(*c))
-                    + u64::from(rules.decisions(*c).row_count()) * row_bytes
-            })
-            .sum::<u64>();
+        + automaton_bytes(rules.arguments().automaton())
+        + sets.bytes()
+        + categories.sum::<u64>();
     let size_class = SizeClass::for_bytes(bytes)?;
 
     let mut out = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
     out.resize(size_of::<abi::rs_header>(), 0);
-    put(
-        &mut out,
-        offset_of!(abi::rs_header, abi),
-        abi::limit::ABI_VERSION.0,
-    );
-    put(
-        &mut out,
-        offset_of!(abi::rs_header, source_stride),
-        source_stride,
-    );
+    let version = abi::limit::ABI_VERSION.0;
+    put(&mut out, offset_of!(abi::rs_header, abi), version);
 
-    for (slot, category) in automata {
-        let rows = put_decisions(&mut out, rules.decisions(category), rules.source_classes())?;
-        let row_of = |row: u32| rows + row * rules.source_classes() * source_stride;
-        put_automaton(&mut out, slot, rules.objects(category), row_of);
+    put_branches(&mut out, rules)?;
+    let mut branches_before = 0;
+    for (slot, category) in CATEGORIES {
+        let table = rules.decisions(category);
+        let rows = put_decisions(&mut out, table, branches_before)?;
+        branches_before += count(table.branches());
+        put_automaton(&mut out, slot, rules.objects(category), |row| {
+            rows + row * ROW_BYTES
+        });
     }
     let slot = abi::automaton::ABI_AUTOMATON_SOURCE;
     put_automaton(&mut out, slot, rules.sources(), |class| class);
+    sets.put(&mut out, rules.arguments().automaton());
 
     let used = end(&out);
     put(&mut out, offset_of!(abi::rs_header, size), used);
@@ -153,6 +174,98 @@ pub fn lower(rules: &Ruleset) -> Result<Table, LowerError> {
         bytes: out,
         size_class,
     })
+}
+
+/// The categories that the kernel decides.
+pub(crate) const CATEGORIES: [(abi::automaton, Category); 7] = [
+    (abi::automaton::ABI_AUTOMATON_PROCESS, Category::Process),
+    (abi::automaton::ABI_AUTOMATON_FILE, Category::File),
+    (abi::automaton::ABI_AUTOMATON_NETWORK, Category::Network),
+    (abi::automaton::ABI_AUTOMATON_DNS, Category::Dns),
+    (
+        abi::automaton::ABI_AUTOMATON_CAPABILITY,
+        Category::Capability,
+    ),
+    (abi::automaton::ABI_AUTOMATON_SYSCALL, Category::Syscall),
+    (abi::automaton::ABI_AUTOMATON_PRESET, Category::Preset),
+];
+
+/// For each value that the argument automaton accepts, the lists as bits.
+struct ArgumentSets {
+    words: u32,
+    sets: Vec<Vec<u32>>,
+}
+
+impl ArgumentSets {
+    fn new(arguments: &Arguments) -> Result<Self, LowerError> {
+        let (lists, limit) = (arguments.lists().len(), abi::limit::ABI_ARGUMENT_LISTS.0);
+        if u32::try_from(lists).is_ok_and(|lists| lists > limit) {
+            return Err(LowerError::ArgumentLists { lists, limit });
+        }
+        let limit = abi::limit::ABI_ARGUMENT_MAX.0 - 1;
+        let listed = arguments.lists().iter().flatten().map(String::len);
+        if let Some(bytes) = listed.max().filter(|bytes| *bytes > limit as usize) {
+            return Err(LowerError::LongArgument { bytes, limit });
+        }
+        let words = lists.div_ceil(32);
+        let sets = arguments.containing().iter().map(|lists| {
+            let mut bits = vec![0; words];
+            for list in lists {
+                if let Some(word) = bits.get_mut(*list as usize / 32) {
+                    *word |= 1 << (list % 32);
+                }
+            }
+            bits
+        });
+        Ok(Self {
+            words: u32::try_from(words).unwrap_or(0),
+            sets: sets.collect(),
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.sets.len() as u64 * u64::from(self.words) * 4
+    }
+
+    fn put(&self, out: &mut Vec<u8>, automaton: &Automaton) {
+        let at = offset_of!(abi::rs_header, list_words);
+        put(out, at, self.words);
+        let start = end(out);
+        for word in self.sets.iter().flatten() {
+            out.extend_from_slice(&word.to_ne_bytes());
+        }
+        let slot = abi::automaton::ABI_AUTOMATON_ARGUMENT;
+        put_automaton(out, slot, automaton, |set| start + set * self.words * 4);
+    }
+}
+
+fn count(branches: &[Branch]) -> u32 {
+    u32::try_from(branches.len()).unwrap_or(u32::MAX)
+}
+
+/// Appends the branches of all categories, one after the other.
+fn put_branches(out: &mut Vec<u8>, rules: &Ruleset) -> Result<(), LowerError> {
+    let start = end(out);
+    put(out, offset_of!(abi::rs_header, branches), start);
+    let mut before = 0;
+    for (_, category) in CATEGORIES {
+        let branches = rules.decisions(category).branches();
+        for branch in branches {
+            let test = match branch.test {
+                Test::NoTerminal => 0,
+                Test::Arguments(list) => list + 1,
+            };
+            let (holds, otherwise) = (
+                encode(branch.holds, before)?,
+                encode(branch.otherwise, before)?,
+            );
+            for word in [test, holds, otherwise, 0] {
+                out.extend_from_slice(&word.to_ne_bytes());
+            }
+        }
+        before += count(branches);
+    }
+    Ok(())
 }
 
 fn automaton_bytes(a: &Automaton) -> u64 {
@@ -171,41 +284,64 @@ pub(crate) fn put(out: &mut [u8], at: usize, word: u32) {
     }
 }
 
-/// Appends the rows of a decision table and says where they start.
+/// Appends a decision table and says where its rows start.
 fn put_decisions(
     out: &mut Vec<u8>,
     table: &DecisionTable,
-    sources: u32,
+    branches_before: u32,
 ) -> Result<u32, LowerError> {
-    let start = end(out);
-    for row in 0..table.row_count() {
-        for source in 0..sources {
-            for bits in (0u8..).take(usize::try_from(Variant::COUNT).unwrap_or(0)) {
-                let variant = Variant::from_bits(bits);
-                let word = encode(table.verdict(row, source, variant))?;
-                out.extend_from_slice(&word.to_ne_bytes());
-            }
+    let groups = end(out);
+    for group in 0..table.group_count() {
+        for bits in (0u8..).take(usize::try_from(Variant::COUNT).unwrap_or(0)) {
+            let variant = Variant::from_bits(bits);
+            let word = encode(table.of_group(group, variant), branches_before)?;
+            out.extend_from_slice(&word.to_ne_bytes());
         }
     }
-    Ok(start)
+    let mut maps = Vec::with_capacity(table.maps().len());
+    for map in table.maps() {
+        maps.push(end(out));
+        for group in map {
+            out.extend_from_slice(&(group * GROUP_BYTES).to_ne_bytes());
+        }
+    }
+    let rows = end(out);
+    for (map, first) in table.rows() {
+        let map = maps.get(*map as usize).copied().unwrap_or_default();
+        for word in [map, groups + first * GROUP_BYTES] {
+            out.extend_from_slice(&word.to_ne_bytes());
+        }
+    }
+    Ok(rows)
 }
 
-fn encode(verdict: Verdict) -> Result<u32, LowerError> {
-    let outcome = match verdict.outcome {
-        Outcome::Pass => abi::outcome::ABI_OUTCOME_PASS.0,
-        Outcome::Audit => abi::outcome::ABI_OUTCOME_AUDIT.0,
-        Outcome::Block => abi::outcome::ABI_OUTCOME_BLOCK.0,
-    };
-    let (cause, rule) = match verdict.cause {
-        Cause::NoRule => (abi::cause::ABI_CAUSE_NO_RULE.0, 0),
-        Cause::Rule(id) => (abi::cause::ABI_CAUSE_RULE.0, id.0),
-        Cause::DefaultPosture => (abi::cause::ABI_CAUSE_POSTURE.0, 0),
+/// A category's branches come after those of the categories before it.
+fn encode(decision: Decision, branches_before: u32) -> Result<u32, LowerError> {
+    let (outcome, cause, number) = match decision {
+        Decision::Branch(branch) => (
+            0,
+            abi::cause::ABI_CAUSE_BRANCH.0,
+            branches_before.saturating_add(branch),
+        ),
+        Decision::Verdict(verdict) => {
+            let outcome = match verdict.outcome {
+                Outcome::Pass => abi::outcome::ABI_OUTCOME_PASS.0,
+                Outcome::Audit => abi::outcome::ABI_OUTCOME_AUDIT.0,
+                Outcome::Block => abi::outcome::ABI_OUTCOME_BLOCK.0,
+            };
+            let (cause, rule) = match verdict.cause {
+                Cause::NoRule => (abi::cause::ABI_CAUSE_NO_RULE.0, 0),
+                Cause::Rule(id) => (abi::cause::ABI_CAUSE_RULE.0, id.0),
+                Cause::DefaultPosture => (abi::cause::ABI_CAUSE_POSTURE.0, 0),
+            };
+            (outcome, cause, rule)
+        }
     };
     let shift = abi::verdict::ABI_RULE_SHIFT.0;
-    if rule > u32::MAX >> shift {
-        return Err(LowerError::RuleNumber(rule));
+    if number > u32::MAX >> shift {
+        return Err(LowerError::RuleNumber(number));
     }
-    Ok(outcome | cause << abi::verdict::ABI_CAUSE_SHIFT.0 | rule << shift)
+    Ok(outcome | cause << abi::verdict::ABI_CAUSE_SHIFT.0 | number << shift)
 }
 
 fn put_automaton(

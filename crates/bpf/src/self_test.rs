@@ -32,6 +32,9 @@ const OBJECTS: [&str; 14] = [
     "/home/u/mine",
 ];
 
+/// The first of these, none to all three, are given to a program.
+const ARGUMENTS: [&[u8]; 3] = [b"start", b"--verbose", b"now"];
+
 const SUBJECTS: [&str; 3] = ["/usr/bin/reader", "/usr/bin/other", "/usr/lib/app/worker"];
 
 /// The kernel does not decide as it should, or could not be asked.
@@ -98,13 +101,19 @@ fn accesses() -> Vec<Access> {
                     write: bits & 2 != 0,
                     owner: bits & 4 != 0,
                     tree: bits & 8 != 0,
+                    terminal: bits & 3 == 0,
                 };
-                for category in Category::ALL {
+                for category in [Category::Process, Category::File] {
                     all.push(Access {
                         category,
                         subject: Subject::Image(subject.into()),
                         object: Object::Path(object.into()),
                         modes,
+                        arguments: ARGUMENTS
+                            .iter()
+                            .take(usize::from(bits % 4))
+                            .map(|a| a.to_vec())
+                            .collect(),
                     });
                 }
             }

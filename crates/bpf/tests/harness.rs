@@ -5,11 +5,16 @@
 
 use gorget_bpf::{Harness, lower, self_test};
 use gorget_engine::conformance::{Implementation, ImplementationError, Observed, Scenario, run};
-use gorget_engine::{Aliases, PolicySet, Ruleset, compile, decide};
-use gorget_model::{Access, Category, Cause, Modes, Object, Posture, Subject};
+use gorget_engine::{PolicySet, Ruleset, compile, decide};
+use gorget_model::network::*;
+use gorget_model::{
+    Access, Capability, Category, Cause, Modes, Object, Posture, Postures, Preset, Protocol,
+    Socket, Subject, Syscall,
+};
 use gorget_policy::{
     Action, Glob, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source, Token,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Pairs of ruleset and access that are compared.
@@ -81,8 +86,8 @@ fn tokens(random: &mut Random, depth: usize) -> Vec<Token> {
     tokens
 }
 
-fn rule(random: &mut Random, line: u32) -> Rule {
-    let object = match random.below(6) {
+fn path_object(random: &mut Random, line: u32) -> ObjectMatcher {
+    match random.below(6) {
         0 | 1 => ObjectMatcher::Path(path(random)),
         2 => ObjectMatcher::ExecName(random.pick(&NAMES).to_owned()),
         3 => ObjectMatcher::Directory {
@@ -101,7 +106,67 @@ fn rule(random: &mut Random, line: u32) -> Rule {
             text: format!("glob {line}"),
             tokens: tokens(random, 2),
         }),
-    };
+    }
+}
+
+const CALLS: [&str; 3] = ["rmdir", "setuid", "renameat2"];
+
+fn call(random: &mut Random) -> Syscall {
+    Syscall::from_name(random.pick(&CALLS)).unwrap()
+}
+
+fn domain(random: &mut Random) -> String {
+    path(random)
+        .trim_start_matches('/')
+        .replace('/', ".")
+        .to_lowercase()
+}
+
+fn capability(random: &mut Random) -> Capability {
+    Capability::from_number(random.pick(&[0, 1, 40])).unwrap()
+}
+
+/// Any category that the kernel decides, the two with paths most of the time.
+fn category(random: &mut Random) -> Category {
+    if random.chance(3) {
+        random.pick(&[
+            Category::Network,
+            Category::Dns,
+            Category::Capability,
+            Category::Syscall,
+            Category::Preset,
+        ])
+    } else {
+        random.pick(&[Category::Process, Category::File])
+    }
+}
+
+fn object(random: &mut Random, category: Category, line: u32) -> ObjectMatcher {
+    match category {
+        Category::Process | Category::File => path_object(random, line),
+        Category::Network => ObjectMatcher::Protocol(random.pick(&Protocol::ALL)),
+        Category::Dns => ObjectMatcher::Domain(domain(random)),
+        Category::Capability => ObjectMatcher::Capability(capability(random)),
+        Category::Syscall => match random.below(3) {
+            0 => ObjectMatcher::Syscall(call(random)),
+            1 => ObjectMatcher::SyscallPath(call(random), path(random)),
+            _ => ObjectMatcher::SyscallDirectory {
+                call: call(random),
+                dir: path(random) + "/",
+                recursive: random.chance(2),
+            },
+        },
+        Category::Preset => ObjectMatcher::Preset(random.pick(&Preset::ALL)),
+        Category::Device => panic!("not decided in the kernel"),
+    }
+}
+
+const ARGUMENTS: [&str; 5] = ["-a", "-ab", "x", "", "--long-argument=1"];
+
+fn rule(random: &mut Random, line: u32) -> Rule {
+    let category = category(random);
+    let object = object(random, category, line);
+    let lists = category == Category::Process && random.chance(4);
     let sources = (0..if random.chance(2) { random.below(3) } else { 0 })
         .map(|_| {
             if random.chance(3) {
@@ -115,13 +180,17 @@ fn rule(random: &mut Random, line: u32) -> Rule {
         })
         .collect();
     Rule {
-        category: random.pick(&Category::ALL),
+        category,
         object,
         sources,
         modifiers: Modifiers {
-            read_only: random.chance(4),
+            read_only: category == Category::File && random.chance(4),
             owner_only: random.chance(4),
+            no_terminal: random.chance(6),
         },
+        allowed_arguments: (0..if lists { 1 + random.below(3) } else { 0 })
+            .map(|_| random.pick(&ARGUMENTS).to_owned())
+            .collect(),
         action: random.pick(&[Action::Allow, Action::Audit, Action::Block]),
         severity: None,
         tags: Vec::new(),
@@ -131,6 +200,7 @@ fn rule(random: &mut Random, line: u32) -> Rule {
             line,
             column: 1,
         },
+        last_line: line,
     }
 }
 
@@ -145,36 +215,64 @@ fn ruleset(random: &mut Random) -> Ruleset {
                 rules: (0..u32::try_from(1 + random.below(8)).unwrap())
                     .map(|line| rule(random, line))
                     .collect(),
+                native_apparmor: String::new(),
             })
         })
         .collect();
-    let set = PolicySet {
-        policies,
-        file_posture: random.pick(&[Posture::Allow, Posture::Audit, Posture::Block]),
-        aliases: Aliases::default(),
+    let mut posture = || random.pick(&[Posture::Allow, Posture::Audit, Posture::Block]);
+    let postures = Postures {
+        file: posture(),
+        network: posture(),
+        capabilities: posture(),
+        device: posture(),
     };
-    compile(&set).unwrap()
+    compile(&PolicySet::new(policies, postures)).unwrap()
+}
+
+fn accessed(random: &mut Random, category: Category) -> Object {
+    match category {
+        Category::Process | Category::File => match random.below(20) {
+            0 => Object::Nameless,
+            1 => Object::Path(b"/".to_vec()),
+            _ => Object::Path(path(random).into()),
+        },
+        Category::Network => Object::Socket(Socket {
+            family: random.pick(&[AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, 45]),
+            kind: random.pick(&[1, 2, 3, 4, 5, 6, 10]),
+            protocol: random.pick(&[0, 1, 6, 17, 58, 132, 255, IPPROTO_MPTCP]),
+        }),
+        Category::Dns => Object::Domain(domain(random).to_uppercase().into()),
+        Category::Capability => Object::Capability(capability(random)),
+        Category::Syscall => Object::Syscall {
+            call: call(random),
+            path: random.chance(2).then(|| path(random).into()),
+        },
+        Category::Preset => Object::Preset(random.pick(&Preset::ALL)),
+        Category::Device => panic!("not decided in the kernel"),
+    }
 }
 
 fn access(random: &mut Random) -> Access {
+    let category = category(random);
+    let (file, process) = (category == Category::File, category == Category::Process);
     Access {
-        category: random.pick(&Category::ALL),
+        category,
         subject: if random.chance(10) {
             Subject::Runtime
         } else {
             Subject::Image(path(random).into())
         },
-        object: match random.below(20) {
-            0 => Object::Nameless,
-            1 => Object::Path(b"/".to_vec()),
-            _ => Object::Path(path(random).into()),
-        },
+        object: accessed(random, category),
         modes: Modes {
-            read: random.chance(2),
-            write: random.chance(2),
+            read: file && random.chance(2),
+            write: file && random.chance(2),
             owner: random.chance(2),
-            tree: random.chance(6),
+            tree: file && random.chance(6),
+            terminal: random.chance(2),
         },
+        arguments: (0..if process { random.below(4) } else { 0 })
+            .map(|_| random.pick(&ARGUMENTS).into())
+            .collect(),
     }
 }
 
@@ -228,24 +326,28 @@ fn a_ruleset_of_every_size_class_decides_like_the_reference() {
             selector: Selector::default(),
             rules: (0..rules)
                 .map(|line| Rule {
+                    category: random.pick(&[Category::Process, Category::File]),
                     object: ObjectMatcher::Path(format!("/data/{line}/{}", line * 7919)),
                     ..rule(&mut random, line)
                 })
                 .map(|rule| Rule {
                     sources: Vec::new(),
+                    modifiers: Modifiers {
+                        read_only: rule.modifiers.read_only && rule.category == Category::File,
+                        ..rule.modifiers
+                    },
+                    allowed_arguments: BTreeSet::new(),
                     ..rule
                 })
                 .collect(),
+            native_apparmor: String::new(),
         };
-        let set = PolicySet {
-            policies: vec![Arc::new(policy)],
-            file_posture: Posture::Block,
-            aliases: Aliases::default(),
-        };
+        let set = PolicySet::new(vec![Arc::new(policy)], Postures::all(Posture::Block));
         let ruleset = compile(&set).unwrap();
         println!("{rules} rules: {} bytes", lower(&ruleset).unwrap().len());
         let accesses: Vec<_> = (0..rules)
             .map(|line| Access {
+                category: random.pick(&[Category::Process, Category::File]),
                 object: Object::Path(format!("/data/{line}/{}", line * 7919).into()),
                 ..access(&mut random)
             })

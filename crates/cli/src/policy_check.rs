@@ -12,8 +12,8 @@
 use crate::render::{self, Color, Painter, Style};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use gorget_engine::{Aliases, CompileError, PolicySet, compile};
-use gorget_model::Posture;
+use gorget_engine::{CompileError, PolicySet, compile};
+use gorget_model::Postures;
 use gorget_policy::{Location, Policy, Problem, ProblemSeverity, parse};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -146,11 +146,7 @@ impl Findings {
         let policies: Vec<_> = parsed.policies.into_iter().map(Arc::new).collect();
         self.files += 1;
         self.policies += policies.len();
-        let set = PolicySet {
-            policies: policies.clone(),
-            file_posture: Posture::default(),
-            aliases: Aliases::default(),
-        };
+        let set = PolicySet::new(policies.clone(), Postures::default());
         let refused = compile(&set).err();
         let refused = refused.map(|error| too_much(file, &policies, &error));
         let lines: Vec<_> = text
@@ -212,7 +208,7 @@ impl Findings {
 fn too_much(file: &str, policies: &[Arc<Policy>], error: &CompileError) -> Problem {
     let worst = match error {
         CompileError::TooComplex { expensive, .. } => expensive.first().map(|(at, _)| at),
-        CompileError::TooManyDecisions { .. } => None,
+        CompileError::TooManyDecisions { .. } | CompileError::TooManyTests { .. } => None,
     };
     let first = || {
         let rule = policies.iter().find_map(|policy| policy.rules.first())?;

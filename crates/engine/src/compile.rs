@@ -11,24 +11,29 @@
 //!
 //! Failure: the work is bounded. A set that exceeds a bound is refused as a whole.
 
+mod error;
+
+use crate::arguments::Arguments;
 use crate::automaton::Automaton;
-use crate::forms::{Aliases, Form};
+use crate::decisions::{Decisions, MOST_TESTS, TooManyTests};
+use crate::forms::{Aliases, Form, local_sockets};
 use crate::minimise::minimise;
 use crate::nfa::{Nfa, Overflow, index};
 use crate::precedence::{Candidate, Circumstances, Facts, Judge};
 use crate::ruleset::{Compiled, RuleInfo, Ruleset, content_id};
 use crate::subsets::{BUDGET, Budget, Raw, determinise};
-use crate::table::{Cell, DecisionTable, Variant};
+use crate::table::{Cell, DecisionTable, Row, Variant};
 use crate::trees::{Guard, Reach, guarded_directories, strictest};
-use gorget_model::{Category, Posture, RuleId, Verdict};
+use gorget_model::{Category, Posture, Postures, RuleId};
 use gorget_policy::{Action, Location, ObjectMatcher, Policy, Rule, Source, Token};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
-/// Rows times source classes times variants of one category. A thousand rules about a hundred
-/// different sources need 800,000; four million cells are 16 MiB here and in the kernel.
+pub use error::{CompileError, Part};
+
+/// Different answers of one category, in cells. Ten thousand rules about a hundred different sources
+/// need 60,000; four million cells are 16 MiB here and in the kernel.
 const MAX_CELLS: usize = 4 << 20;
 
 /// Different sets of rules often come to the same row; this many to one, on average, are worked out
@@ -43,71 +48,24 @@ const NAMED_PATTERNS: usize = 3;
 pub struct PolicySet {
     /// Every policy that selects the workload, in any order.
     pub policies: Vec<Arc<Policy>>,
-    /// The default posture for processes and files.
-    pub file_posture: Posture,
+    /// What decides in allow-list mode about what is not listed.
+    pub postures: Postures,
     /// Symbolic links inside the workload.
     pub aliases: Aliases,
+    /// Domains with which the workload's resolver completes names, such as
+    /// `shop.svc.cluster.local`: a rule for a domain also names the completed ones.
+    pub search_domains: Vec<String>,
 }
 
-/// Why a policy set cannot be compiled. Nothing of it is in force then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompileError {
-    /// The names in its rules multiply each other.
-    #[error("{part} rules need more than {limit} {of}{}", culprits(expensive))]
-    TooComplex {
-        /// Which automaton.
-        part: Part,
-        /// What ran out.
-        of: &'static str,
-        /// How much there may be.
-        limit: usize,
-        /// The patterns that took most of it, the worst first.
-        expensive: Vec<(Location, String)>,
-    },
-    /// Too many different objects and sources.
-    #[error(
-        "{part} rules need more than {limit} decisions: \
-         {rows} different sets of objects for {sources} different sets of sources"
-    )]
-    TooManyDecisions {
-        /// Which table.
-        part: Part,
-        /// How many there may be.
-        limit: usize,
-        /// Objects that rules treat differently.
-        rows: usize,
-        /// Subjects that rules treat differently.
-        sources: usize,
-    },
-}
-
-/// A part of a ruleset, in messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// Objects of a category.
-    Objects(Category),
-    /// `fromSource` of all categories.
-    Sources,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Objects(category) => category.fmt(f),
-            Self::Sources => f.write_str("`fromSource`"),
+impl PolicySet {
+    /// Without links and search domains.
+    pub fn new(policies: Vec<Arc<Policy>>, postures: Postures) -> Self {
+        Self {
+            policies,
+            postures,
+            aliases: Aliases::default(),
+            search_domains: Vec::new(),
         }
-    }
-}
-
-fn culprits(expensive: &[(Location, String)]) -> String {
-    let named: Vec<_> = expensive
-        .iter()
-        .map(|(at, pattern)| format!("`{pattern}` at {at}"))
-        .collect();
-    if named.is_empty() {
-        String::new()
-    } else {
-        format!("; most go to {}", named.join(", "))
     }
 }
 
@@ -125,55 +83,82 @@ pub(crate) fn compile_within(
     budget: Budget,
     max_cells: usize,
 ) -> Result<Ruleset, CompileError> {
-    let rules = in_order(&set.policies);
-    let sources = Sources::compile(&rules, &set.aliases, budget)?;
-    let facts: Vec<Facts> = rules
-        .iter()
-        .map(|Placed { rule, .. }| Facts {
-            action: rule.action,
-            modifiers: rule.modifiers,
-            condition: sources.condition(rule),
-        })
-        .collect();
+    let prepared = Prepared::new(set, budget)?;
     let compiler = Compiler {
         set,
-        rules: &rules,
-        facts: &facts,
-        sources: &sources,
+        prepared: &prepared,
         budget,
         max_cells,
     };
-    let process = compiler.category(Category::Process)?;
-    let file = compiler.category(Category::File)?;
+    let categories = compiler.categories()?;
+    let Prepared {
+        rules,
+        sources,
+        arguments,
+        facts: _,
+    } = prepared;
     let rules: Vec<RuleInfo> = rules.iter().map(Placed::info).collect();
     let source_classes = index(sources.held.len());
     let content_id = content_id(
-        [&process, &file],
+        &categories,
+        &arguments,
         &sources.automaton,
         source_classes,
         &rules,
     );
-    let sources = sources.automaton;
     Ok(Ruleset {
-        process,
-        file,
-        sources,
+        categories,
+        arguments,
+        sources: sources.automaton,
         source_classes,
         rules,
         content_id,
     })
 }
 
+/// The rules of a policy set, and the automata that are common to all categories.
+pub(crate) struct Prepared<'a> {
+    /// By rule id.
+    pub(crate) rules: Vec<Placed<'a>>,
+    /// By rule id.
+    pub(crate) facts: Vec<Facts>,
+    pub(crate) sources: Sources,
+    pub(crate) arguments: Arguments,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(set: &'a PolicySet, budget: Budget) -> Result<Self, CompileError> {
+        let rules = in_order(&set.policies);
+        let sources = Sources::compile(&rules, &set.aliases, budget)?;
+        let (arguments, list_numbers) = compile_arguments(&rules, budget)?;
+        let facts = rules
+            .iter()
+            .map(|Placed { rule, .. }| Facts {
+                action: rule.action,
+                modifiers: rule.modifiers,
+                condition: sources.condition(rule),
+                arguments: list_numbers.get(&rule.allowed_arguments).copied(),
+            })
+            .collect();
+        Ok(Self {
+            rules,
+            facts,
+            sources,
+            arguments,
+        })
+    }
+}
+
 /// A rule with what its place in the order depends on.
 #[derive(PartialEq)]
-struct Placed<'a> {
-    qualified_name: String,
+pub(crate) struct Placed<'a> {
+    pub(crate) qualified_name: String,
     policy: &'a Policy,
-    rule: &'a Rule,
+    pub(crate) rule: &'a Rule,
 }
 
 /// By kind, `namespace/name`, place, content. Ids follow this order, so it settles ties.
-fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
+pub(crate) fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
     let mut rules: Vec<Placed<'_>> = policies
         .iter()
         .flat_map(|policy| {
@@ -185,11 +170,16 @@ fn in_order(policies: &[Arc<Policy>]) -> Vec<Placed<'_>> {
         })
         .collect();
     rules.sort_by(|a, b| a.key().cmp(&b.key()));
-    rules.dedup_by(|a, b| a.key() == b.key());
+    rules.dedup_by(|a, b| a.is_same(b));
     rules
 }
 
 impl Placed<'_> {
+    /// Whether they have the same place in the order.
+    pub(crate) fn is_same(&self, other: &Placed<'_>) -> bool {
+        self.key() == other.key()
+    }
+
     fn key(&self) -> impl Ord {
         let Self {
             qualified_name,
@@ -201,20 +191,22 @@ impl Placed<'_> {
             object,
             sources,
             modifiers,
+            allowed_arguments,
             action,
             severity,
             tags,
             message,
             at,
+            last_line: _,
         } = rule;
         (
             (policy.kind, qualified_name, &policy.namespace, at),
-            (category, object, sources, modifiers, action),
-            (severity, tags, message),
+            (category, object, sources, modifiers, allowed_arguments),
+            (action, severity, tags, message),
         )
     }
 
-    fn info(&self) -> RuleInfo {
+    pub(crate) fn info(&self) -> RuleInfo {
         RuleInfo {
             policy: self.policy.name.clone(),
             namespace: self.policy.namespace.clone(),
@@ -229,8 +221,8 @@ impl Placed<'_> {
 }
 
 /// The conditions that rules put on subjects, and the classes of subjects that they make.
-struct Sources {
-    automaton: Automaton,
+pub(crate) struct Sources {
+    pub(crate) automaton: Automaton,
     /// By source class, which conditions hold. Sorted.
     held: Vec<Vec<u32>>,
     conditions: BTreeMap<BTreeSet<Source>, u32>,
@@ -260,15 +252,7 @@ impl Sources {
         }
         let raw =
             build(nfa, budget).map_err(|overflow| too_complex(Part::Sources, &overflow, &[]))?;
-        let mut held = raw.accept_sets.clone();
-        held.sort_unstable();
-        let numbers: HashMap<&Vec<u32>, u32> = held.iter().zip(0..).collect();
-        let labels: Vec<u32> = raw
-            .accept_sets
-            .iter()
-            .map(|set| numbers.get(set).copied().unwrap_or_default())
-            .collect();
-        let automaton = minimised(&raw, &labels);
+        let (automaton, held) = numbered_sets(&raw);
         Ok(Self {
             automaton,
             held,
@@ -285,7 +269,51 @@ fn condition_of(rule: &Rule) -> Option<BTreeSet<Source>> {
     (!rule.sources.is_empty()).then(|| rule.sources.iter().cloned().collect())
 }
 
-fn build(nfa: Nfa, budget: Budget) -> Result<Raw, Overflow> {
+/// The lists of `allowedArgs`, and their numbers.
+fn compile_arguments<'a>(
+    rules: &[Placed<'a>],
+    budget: Budget,
+) -> Result<(Arguments, BTreeMap<&'a BTreeSet<String>, u32>), CompileError> {
+    let lists: BTreeSet<&BTreeSet<String>> = rules
+        .iter()
+        .map(|placed| &placed.rule.allowed_arguments)
+        .filter(|list| !list.is_empty())
+        .collect();
+    let numbers: BTreeMap<_, _> = lists.into_iter().zip(0..).collect();
+    let mut nfa = Nfa::new();
+    for (list, number) in &numbers {
+        for argument in *list {
+            let tokens: Vec<Token> = argument.bytes().map(Token::Byte).collect();
+            nfa.insert(&tokens, *number);
+        }
+    }
+    let raw =
+        build(nfa, budget).map_err(|overflow| too_complex(Part::Arguments, &overflow, &[]))?;
+    let (automaton, containing) = numbered_sets(&raw);
+    let lists = numbers.keys().map(|list| (*list).clone()).collect();
+    let arguments = Arguments {
+        automaton,
+        containing,
+        lists,
+    };
+    Ok((arguments, numbers))
+}
+
+/// An automaton that accepts the number of the set of values that a state accepts, and the sets in
+/// their order; the empty one, which is always there, comes first.
+fn numbered_sets(raw: &Raw) -> (Automaton, Vec<Vec<u32>>) {
+    let mut sets = raw.accept_sets.clone();
+    sets.sort_unstable();
+    let numbers: HashMap<&Vec<u32>, u32> = sets.iter().zip(0..).collect();
+    let labels: Vec<u32> = raw
+        .accept_sets
+        .iter()
+        .map(|set| numbers.get(set).copied().unwrap_or_default())
+        .collect();
+    (minimised(raw, &labels), sets)
+}
+
+pub(crate) fn build(nfa: Nfa, budget: Budget) -> Result<Raw, Overflow> {
     determinise(&nfa.freeze(budget.members)?, budget)
 }
 
@@ -299,9 +327,11 @@ fn minimised(raw: &Raw, labels: &[u32]) -> Automaton {
     minimise(&raw.classes, &raw.next, &of_states)
 }
 
-/// What a path can be to the rules of a category.
-enum Named {
+/// What an object can be to the rules of a category.
+pub(crate) enum Named {
     By(Candidate),
+    /// It is a socket that the posture does not concern.
+    Local,
     /// It is a directory that these guards keep in place.
     Guarded(Vec<(usize, Reach)>),
 }
@@ -335,20 +365,36 @@ fn too_complex(part: Part, overflow: &Overflow, patterns: &[PatternNodes<'_>]) -
     }
 }
 
-struct Compiler<'a> {
-    set: &'a PolicySet,
-    rules: &'a [Placed<'a>],
-    facts: &'a [Facts],
-    sources: &'a Sources,
-    budget: Budget,
-    max_cells: usize,
+pub(crate) struct Compiler<'a> {
+    pub(crate) set: &'a PolicySet,
+    pub(crate) prepared: &'a Prepared<'a>,
+    pub(crate) budget: Budget,
+    pub(crate) max_cells: usize,
 }
 
-/// Answers by source class, then by the variant's WRITE and OWNER bits.
-type Answers = Vec<[Verdict; 4]>;
+/// What the objects of a category are to its rules.
+pub(crate) struct Names {
+    /// By value in the accept sets of `raw`.
+    pub(crate) named: Vec<Named>,
+    pub(crate) guards: Vec<Guard>,
+    pub(crate) raw: Raw,
+}
 
 impl Compiler<'_> {
-    fn category(&self, category: Category) -> Result<Compiled, CompileError> {
+    fn categories(&self) -> Result<[Compiled; Category::ALL.len()], CompileError> {
+        Ok([
+            self.category(Category::Process)?,
+            self.category(Category::File)?,
+            self.category(Category::Network)?,
+            self.category(Category::Dns)?,
+            self.category(Category::Capability)?,
+            self.category(Category::Syscall)?,
+            self.category(Category::Device)?,
+            self.category(Category::Preset)?,
+        ])
+    }
+
+    pub(crate) fn names(&self, category: Category) -> Result<Names, CompileError> {
         let part = Part::Objects(category);
         let mut nfa = Nfa::new();
         let mut named = Vec::new();
@@ -369,10 +415,18 @@ impl Compiler<'_> {
                 }
             }
         }
-        let guards = match category {
-            Category::Process => Vec::new(),
-            Category::File => self.guards(),
+        let guards = if category == Category::File {
+            self.guards()
+        } else {
+            Vec::new()
         };
+        if category == Category::Network {
+            let value = index(named.len());
+            named.push(Named::Local);
+            for tokens in local_sockets() {
+                nfa.insert(&tokens, value);
+            }
+        }
         for (directory, guarding) in guarded_directories(&guards) {
             let value = index(named.len());
             named.push(Named::Guarded(guarding));
@@ -382,20 +436,30 @@ impl Compiler<'_> {
 
         let raw =
             build(nfa, self.budget).map_err(|overflow| too_complex(part, &overflow, &patterns))?;
+        Ok(Names { named, guards, raw })
+    }
+
+    pub(crate) fn judge(&self, category: Category) -> Judge<'_> {
         let allows = |placed: &Placed<'_>| {
             placed.rule.category == category && placed.rule.action == Action::Allow
         };
-        let judge = Judge {
-            facts: self.facts,
-            allow_list: self.rules.iter().any(allows),
-            posture: self.set.file_posture,
-        };
+        let posture = self.set.postures.of(category);
+        Judge {
+            facts: &self.prepared.facts,
+            allow_list: posture.is_some() && self.prepared.rules.iter().any(allows),
+            posture: posture.unwrap_or(Posture::Allow),
+        }
+    }
+
+    fn category(&self, category: Category) -> Result<Compiled, CompileError> {
+        let Names { named, guards, raw } = self.names(category)?;
         let rows = Rows {
             compiler: self,
             category,
-            judge,
+            judge: self.judge(category),
             named: &named,
             raw: &raw,
+            made: Decisions::default(),
         };
         let (decisions, labels) = rows.decide(&guards)?;
         Ok(Compiled {
@@ -404,9 +468,14 @@ impl Compiler<'_> {
         })
     }
 
-    fn forms(&self) -> impl Iterator<Item = (RuleId, Form, &Rule)> {
-        (0..).zip(self.rules).flat_map(|(id, placed)| {
-            let forms = Form::all_of_object(&placed.rule.object, &self.set.aliases);
+    pub(crate) fn forms(&self) -> impl Iterator<Item = (RuleId, Form, &Rule)> {
+        (0..).zip(&self.prepared.rules).flat_map(|(id, placed)| {
+            let PolicySet {
+                aliases,
+                search_domains,
+                ..
+            } = self.set;
+            let forms = Form::all_of_object(placed.rule, aliases, search_domains);
             forms
                 .into_iter()
                 .map(move |form| (RuleId(id), form, placed.rule))
@@ -419,27 +488,60 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// `ask` for every source class; asked once for classes that no rule here tells apart.
-    fn by_source<T: Copy>(
-        &self,
-        named: &[Candidate],
-        ask: impl Fn(&dyn Fn(u32) -> bool) -> T,
-    ) -> Vec<T> {
-        let mut conditions: Vec<u32> = named
-            .iter()
-            .filter_map(|candidate| self.facts.get(candidate.rule.0 as usize)?.condition)
-            .collect();
+    /// The source classes that `conditions` tell apart.
+    pub(crate) fn partition(&self, mut conditions: Vec<u32>) -> Partition {
         conditions.sort_unstable();
         conditions.dedup();
-        let mut known = HashMap::new();
-        let classes = self.sources.held.iter();
-        classes
-            .map(|held| {
-                let holds = |condition: u32| held.binary_search(&condition).is_ok();
-                let which: Vec<bool> = conditions.iter().map(|c| holds(*c)).collect();
-                *known.entry(which).or_insert_with(|| ask(&holds))
-            })
-            .collect()
+        let mut partition = Partition::default();
+        let mut groups: HashMap<Vec<bool>, u32> = HashMap::new();
+        for (source, held) in self.prepared.sources.held.iter().enumerate() {
+            let which = conditions.iter().map(|c| held.binary_search(c).is_ok());
+            let new = index(groups.len());
+            let group = *groups.entry(which.collect()).or_insert(new);
+            if group == new {
+                partition.representatives.push(source);
+            }
+            partition.group_of.push(group);
+        }
+        partition
+    }
+
+    /// Whether the subjects of a source class fulfil a condition.
+    pub(crate) fn holds(&self, source: usize, condition: u32) -> bool {
+        let held = self.prepared.sources.held.get(source);
+        held.is_some_and(|held| held.binary_search(&condition).is_ok())
+    }
+
+    pub(crate) fn conditions(&self, named: &[Candidate]) -> impl Iterator<Item = u32> {
+        let facts = named
+            .iter()
+            .map(|c| self.prepared.facts.get(c.rule.0 as usize));
+        facts.filter_map(|facts| facts?.condition)
+    }
+}
+
+/// Source classes in groups.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    /// By source class.
+    pub(crate) group_of: Vec<u32>,
+    /// By group, its first source class.
+    representatives: Vec<usize>,
+}
+
+/// What a guard says: by group of source classes, to somebody else and to the owner of its literal
+/// object.
+struct GuardAnswers {
+    conditions: Vec<u32>,
+    partition: Partition,
+    by_group: Vec<[Option<Cell>; 2]>,
+}
+
+impl GuardAnswers {
+    fn to(&self, source: usize) -> [Option<Cell>; 2] {
+        let group = self.partition.group_of.get(source);
+        let answers = group.and_then(|group| self.by_group.get(*group as usize));
+        answers.copied().unwrap_or_default()
     }
 }
 
@@ -450,50 +552,57 @@ struct Rows<'a> {
     judge: Judge<'a>,
     named: &'a [Named],
     raw: &'a Raw,
+    made: Decisions,
 }
 
 impl Rows<'_> {
     /// The table, and for each accept set its row.
-    fn decide(&self, guards: &[Guard]) -> Result<(DecisionTable, Vec<u32>), CompileError> {
-        let sources = self.compiler.sources.held.len();
+    fn decide(mut self, guards: &[Guard]) -> Result<(DecisionTable, Vec<u32>), CompileError> {
         self.check(guards.len())?;
         self.check(self.raw.accept_sets.len() / SETS_PER_ROW)?;
-        let guard_answers: Vec<_> = guards.iter().map(|guard| self.guard(guard)).collect();
+        let guard_answers = guards
+            .iter()
+            .map(|guard| self.guard(guard))
+            .collect::<Result<Vec<_>, _>>()?;
 
-        let mut rows: HashMap<Vec<Cell>, usize> = HashMap::new();
+        let mut rows: HashMap<Row, usize> = HashMap::new();
         let mut row_of_set = Vec::with_capacity(self.raw.accept_sets.len());
+        let mut cells = 0_usize;
         for set in &self.raw.accept_sets {
-            let cells = self.row(set, &guard_answers);
-            let new = rows.len();
-            row_of_set.push(*rows.entry(cells).or_insert(new));
-            self.check(rows.len())?;
+            let row = self.row(set, &guard_answers)?;
+            let (new, size) = (rows.len(), row.cells.len());
+            let number = *rows.entry(row).or_insert(new);
+            row_of_set.push(number);
+            if number == new {
+                cells += size;
+                self.check(cells / Variant::COUNT as usize)?;
+            }
         }
 
-        let mut rows: Vec<(Vec<Cell>, usize)> = rows.into_iter().collect();
+        let mut rows: Vec<(Row, usize)> = rows.into_iter().collect();
+        let all_cells = rows.iter_mut().flat_map(|(row, _)| &mut row.cells);
+        let branches = self.made.finish(all_cells);
         rows.sort_unstable_by(|a, b| (a.1 != 0, &a.0).cmp(&(b.1 != 0, &b.0)));
         let numbers: HashMap<usize, u32> = rows.iter().map(|row| row.1).zip(0..).collect();
         let labels = row_of_set
             .iter()
             .filter_map(|row| numbers.get(row).copied())
             .collect();
-        let cells = rows.into_iter().flat_map(|(cells, _)| cells).collect();
-        Ok((DecisionTable::new(index(sources), cells), labels))
+        let sources = index(self.compiler.prepared.sources.held.len());
+        let rows = rows.into_iter().map(|(row, _)| row);
+        Ok((DecisionTable::new(sources, rows, branches), labels))
     }
 
-    fn check(&self, rows: usize) -> Result<(), CompileError> {
-        let (sources, limit) = (self.compiler.sources.held.len(), self.compiler.max_cells);
-        let cells = rows
-            .saturating_mul(sources)
-            .saturating_mul(Variant::COUNT as usize);
-        if cells <= limit {
+    /// `answers` is how many different answers there are to a combination of object and source.
+    fn check(&self, answers: usize) -> Result<(), CompileError> {
+        let limit = self.compiler.max_cells;
+        if answers.saturating_mul(Variant::COUNT as usize) <= limit {
             return Ok(());
         }
-        let part = Part::Objects(self.category);
         Err(CompileError::TooManyDecisions {
-            part,
+            part: Part::Objects(self.category),
             limit,
-            rows,
-            sources,
+            answers,
         })
     }
 
@@ -504,71 +613,127 @@ impl Rows<'_> {
         named
             .filter_map(|named| match named {
                 Named::By(candidate) => Some(*candidate),
-                Named::Guarded(_) => None,
+                Named::Guarded(_) | Named::Local => None,
             })
             .collect()
     }
 
-    fn answers(&self, named: &[Candidate]) -> Answers {
-        self.compiler.by_source(named, |holds| {
-            [
-                0,
-                Variant::WRITE,
-                Variant::OWNER,
-                Variant::WRITE | Variant::OWNER,
-            ]
-            .map(|bits| {
-                let write = match self.category {
-                    Category::Process => false,
-                    Category::File => bits & Variant::WRITE != 0,
-                };
-                let owner = bits & Variant::OWNER != 0;
-                self.judge
-                    .verdict(named, holds, Circumstances { write, owner })
-            })
-        })
+    /// By the variant's WRITE and OWNER bits.
+    fn answers(
+        &mut self,
+        named: &[Candidate],
+        judge: Judge<'_>,
+        source: usize,
+    ) -> Result<[Cell; 4], CompileError> {
+        let (compiler, category) = (self.compiler, self.category);
+        let holds = |condition| compiler.holds(source, condition);
+        let mut answer = |bits: u8| {
+            let access = Circumstances {
+                write: category == Category::File && bits & Variant::WRITE != 0,
+                owner: bits & Variant::OWNER != 0,
+            };
+            self.made
+                .solve(&|_, known| judge.verdict(named, &holds, access, known))
+                .map_err(|TooManyTests| too_many_tests(category))
+        };
+        Ok([
+            answer(0)?,
+            answer(Variant::WRITE)?,
+            answer(Variant::OWNER)?,
+            answer(Variant::WRITE | Variant::OWNER)?,
+        ])
     }
 
-    /// By source class, what a guard says to somebody else and to the owner of its literal object.
-    fn guard(&self, guard: &Guard) -> Vec<[Option<Verdict>; 2]> {
+    fn guard(&mut self, guard: &Guard) -> Result<GuardAnswers, CompileError> {
         let named = self.candidates(self.raw.accepted(&guard.literal));
         let concerned: Vec<_> = named.iter().copied().chain([guard.candidate]).collect();
-        self.compiler.by_source(&concerned, |holds| {
-            [false, true].map(|owner| guard.verdict(&self.judge, &named, holds, owner))
+        let conditions: Vec<u32> = self.compiler.conditions(&concerned).collect();
+        let partition = self.compiler.partition(conditions.clone());
+        let (compiler, category, judge) = (self.compiler, self.category, self.judge);
+        let mut by_group = Vec::with_capacity(partition.representatives.len());
+        for source in &partition.representatives {
+            let holds = |condition| compiler.holds(*source, condition);
+            if !guard.speaks(&judge, &holds) {
+                by_group.push([None, None]);
+                continue;
+            }
+            let mut answer = |owner| {
+                self.made
+                    .solve(&|_, known| guard.verdict(&judge, &named, &holds, owner, known))
+                    .map_err(|TooManyTests| too_many_tests(category))
+            };
+            by_group.push([Some(answer(false)?), Some(answer(true)?)]);
+        }
+        Ok(GuardAnswers {
+            conditions,
+            partition,
+            by_group,
         })
     }
 
-    fn row(&self, set: &[u32], guards: &[Vec<[Option<Verdict>; 2]>]) -> Vec<Cell> {
-        let guarding: Vec<&(usize, Reach)> = set
-            .iter()
-            .filter_map(|value| match self.named.get(*value as usize)? {
-                Named::Guarded(guarding) => Some(guarding),
-                Named::By(_) => None,
-            })
-            .flatten()
-            .collect();
-        let mut cells = Vec::with_capacity(self.compiler.sources.held.len() * 8);
-        for (source, ordinary) in self.answers(&self.candidates(set)).into_iter().enumerate() {
+    fn row(&mut self, set: &[u32], guards: &[GuardAnswers]) -> Result<Row, CompileError> {
+        let mut judge = self.judge;
+        let mut guarding: Vec<(&GuardAnswers, Reach)> = Vec::new();
+        for named in set.iter().filter_map(|v| self.named.get(*v as usize)) {
+            match named {
+                Named::Guarded(some) => guarding.extend(
+                    some.iter()
+                        .filter_map(|(guard, reach)| Some((guards.get(*guard)?, *reach))),
+                ),
+                Named::Local => judge.allow_list = false,
+                Named::By(_) => {}
+            }
+        }
+        let candidates = self.candidates(set);
+        let mut conditions: Vec<u32> = self.compiler.conditions(&candidates).collect();
+        conditions.extend(guarding.iter().flat_map(|(guard, _)| &guard.conditions));
+        let partition = self.compiler.partition(conditions);
+
+        let mut groups = Vec::with_capacity(partition.representatives.len());
+        for source in &partition.representatives {
+            let ordinary = self.answers(&candidates, judge, *source)?;
             let [_, other_writes, _, owner_writes] = ordinary;
-            let tree = |own: Verdict, owner: bool| {
-                let said = guarding.iter().filter_map(|(guard, reach)| {
-                    let [to_others, to_owner] = guards.get(*guard)?.get(source)?;
+            let said = |owner: bool| -> Vec<Cell> {
+                let answers = guarding.iter().filter_map(|(guard, reach)| {
+                    let [to_others, to_owner] = guard.to(*source);
                     match reach {
-                        Reach::Itself if owner => *to_owner,
-                        Reach::Itself | Reach::Below => *to_others,
+                        Reach::Itself if owner => to_owner,
+                        Reach::Itself | Reach::Below => to_others,
                     }
                 });
-                strictest(own, said)
+                answers.collect()
             };
-            let (others, owners) = (tree(other_writes, false), tree(owner_writes, true));
-            cells.extend(
-                ordinary
-                    .into_iter()
-                    .chain([others, others, owners, owners])
-                    .map(Cell::new),
-            );
+            let others = self.tree(other_writes, &said(false))?;
+            let owners = self.tree(owner_writes, &said(true))?;
+            let [a, b, c, d] = ordinary;
+            groups.push([a, b, c, d, others, others, owners, owners]);
         }
-        cells
+        Ok(Row::new(&partition.group_of, &groups))
+    }
+
+    /// The strictest of the write to a directory and of what its guards say.
+    fn tree(&mut self, own: Cell, guards: &[Cell]) -> Result<Cell, CompileError> {
+        if guards.is_empty() {
+            return Ok(own);
+        }
+        let category = self.category;
+        self.made
+            .solve(&|made, known| {
+                let own = made.follow(own, known)?;
+                let said = guards.iter().map(|cell| made.follow(*cell, known));
+                Ok(strictest(
+                    own,
+                    said.collect::<Result<Vec<_>, _>>()?.into_iter(),
+                ))
+            })
+            .map_err(|TooManyTests| too_many_tests(category))
+    }
+}
+
+fn too_many_tests(category: Category) -> CompileError {
+    CompileError::TooManyTests {
+        part: Part::Objects(category),
+        limit: MOST_TESTS,
     }
 }
 

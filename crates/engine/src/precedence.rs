@@ -11,6 +11,7 @@
 //! A rule whose modifiers make it say nothing about an access takes no part in any of these steps:
 //! it is as if it were not there.
 
+use crate::decisions::{Known, Test};
 use crate::forms::Rank;
 use gorget_model::{Cause, Outcome, Posture, RuleId, Verdict};
 use gorget_policy::{Action, Modifiers};
@@ -29,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) modifiers: Modifiers,
     /// Number of its `fromSource` list; `None` when it speaks about any subject.
     pub(crate) condition: Option<u32>,
+    /// Number of its `allowedArgs` list; `None` when it allows any.
+    pub(crate) arguments: Option<u32>,
 }
 
 /// What an access is, as far as one object's rules are concerned.
@@ -40,28 +43,68 @@ pub(crate) struct Circumstances {
 
 /// What a rule asks for, given the access. Ordered as step 3 wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Effect {
+pub(crate) enum Effect {
     Block,
     Audit,
     Allow,
     Posture,
 }
 
+/// What a rule says about an access, as far as it is known.
+#[derive(Clone, Copy)]
+enum Said {
+    Surely(Effect),
+    /// That depends on `test`; at best (in the order of step 3) this. It may be nothing at all.
+    Perhaps {
+        test: Test,
+        best: Effect,
+        or_nothing: bool,
+    },
+}
+
 /// `None`: the rule says nothing about this access.
-fn effect(facts: &Facts, access: Circumstances) -> Option<Effect> {
+fn said(facts: &Facts, access: Circumstances, known: &Known) -> Option<Said> {
     let Modifiers {
         read_only,
         owner_only,
+        no_terminal,
     } = facts.modifiers;
-    let satisfied = (!read_only || !access.write) && (!owner_only || access.owner);
-    let conditional = read_only || owner_only;
-    match facts.action {
-        Action::Allow if satisfied => Some(Effect::Allow),
-        Action::Allow => Some(Effect::Posture),
-        Action::Block if conditional && satisfied => Some(Effect::Allow),
+    let permits = read_only || owner_only || facts.arguments.is_some();
+    let unsatisfied = match facts.action {
+        Action::Allow => Effect::Posture,
+        Action::Block => Effect::Block,
+        Action::Audit => Effect::Audit,
+    };
+    let satisfied = match facts.action {
+        Action::Allow => Some(Effect::Allow),
+        Action::Block if permits => Some(Effect::Allow),
+        Action::Block if no_terminal => None,
         Action::Block => Some(Effect::Block),
-        Action::Audit if conditional && satisfied => None,
+        Action::Audit if permits || no_terminal => None,
         Action::Audit => Some(Effect::Audit),
+    };
+    if read_only && access.write || owner_only && !access.owner {
+        return Some(Said::Surely(unsatisfied));
+    }
+    let terminal = no_terminal.then_some(Test::NoTerminal);
+    let tests = terminal
+        .into_iter()
+        .chain(facts.arguments.map(Test::Arguments));
+    let mut open = None;
+    for test in tests {
+        match known.get(test) {
+            Some(true) => {}
+            Some(false) => return Some(Said::Surely(unsatisfied)),
+            None => open = open.or(Some(test)),
+        }
+    }
+    match open {
+        None => satisfied.map(Said::Surely),
+        Some(test) => Some(Said::Perhaps {
+            test,
+            best: satisfied.map_or(unsatisfied, |effect| effect.min(unsatisfied)),
+            or_nothing: satisfied.is_none(),
+        }),
     }
 }
 
@@ -82,36 +125,24 @@ impl Judge<'_> {
     }
 
     /// `holds` says which conditions the subject fulfils.
+    ///
+    /// # Errors
+    ///
+    /// The test whose answer decides, when it is not known.
     pub(crate) fn verdict(
         &self,
         named: &[Candidate],
-        holds: impl Fn(u32) -> bool,
+        holds: &dyn Fn(u32) -> bool,
         access: Circumstances,
-    ) -> Verdict {
-        let mut left: Vec<(Candidate, bool, Effect)> = named
-            .iter()
-            .filter_map(|candidate| {
-                let facts = self.facts(candidate.rule)?;
-                let applies = facts.condition.is_none_or(&holds);
-                let effect = effect(facts, access).filter(|_| applies)?;
-                Some((*candidate, facts.condition.is_some(), effect))
-            })
-            .collect();
-        if left.iter().any(|(_, sourced, _)| *sourced) {
-            left.retain(|(_, sourced, _)| *sourced);
-        }
-        if let Some(best) = left
-            .iter()
-            .map(|(candidate, ..)| standing(candidate.rank))
-            .min()
-        {
-            left.retain(|(candidate, ..)| stays_beside(candidate.rank, best));
-        }
-        match left
-            .iter()
-            .map(|(candidate, _, effect)| (*effect, candidate.rule))
-            .min()
-        {
+        known: &Known,
+    ) -> Result<Verdict, Test> {
+        let winner = self.winner(named, holds, access, known)?;
+        Ok(self.verdict_of(winner))
+    }
+
+    /// What it comes to that this rule wins, or none.
+    pub(crate) fn verdict_of(&self, winner: Option<(Effect, RuleId)>) -> Verdict {
+        match winner {
             Some((Effect::Block, rule)) => by_rule(Outcome::Block, rule),
             Some((Effect::Audit, rule)) => by_rule(Outcome::Audit, rule),
             Some((Effect::Allow, rule)) => by_rule(Outcome::Pass, rule),
@@ -122,6 +153,64 @@ impl Judge<'_> {
                 cause: Cause::NoRule,
             },
         }
+    }
+
+    /// The rule that wins, as [`Judge::verdict`].
+    pub(crate) fn winner(
+        &self,
+        named: &[Candidate],
+        holds: &dyn Fn(u32) -> bool,
+        access: Circumstances,
+        known: &Known,
+    ) -> Result<Option<(Effect, RuleId)>, Test> {
+        let mut left: Vec<(Candidate, bool, Said)> = named
+            .iter()
+            .filter_map(|candidate| {
+                let facts = self.facts(candidate.rule)?;
+                let applies = facts.condition.is_none_or(holds);
+                let said = said(facts, access, known).filter(|_| applies)?;
+                Some((*candidate, facts.condition.is_some(), said))
+            })
+            .collect();
+        if left.iter().any(|(_, sourced, _)| *sourced) {
+            left.retain(|(_, sourced, _)| *sourced);
+        }
+        let best = left
+            .iter()
+            .map(|(candidate, ..)| standing(candidate.rank))
+            .min();
+        if let Some(best) = best {
+            left.retain(|(candidate, ..)| stays_beside(candidate.rank, best));
+        }
+
+        let (mut sure, mut possible) = (None, None);
+        // Whether what is left stays so, whatever the tests say.
+        let (mut held, mut may_vanish) = (false, false);
+        for (candidate, _, said) in &left {
+            match *said {
+                Said::Surely(effect) => {
+                    held |= Some(standing(candidate.rank)) == best;
+                    let this = (effect, candidate.rule);
+                    sure = Some(sure.map_or(this, |other| this.min(other)));
+                }
+                Said::Perhaps {
+                    test,
+                    best,
+                    or_nothing,
+                } => {
+                    may_vanish |= or_nothing;
+                    let this = (best, candidate.rule, test);
+                    possible = Some(possible.map_or(this, |other| this.min(other)));
+                }
+            }
+        }
+        if let Some((effect, rule, test)) = possible {
+            let settled = held || !may_vanish;
+            if !settled || sure.is_none_or(|sure| sure > (effect, rule)) {
+                return Err(test);
+            }
+        }
+        Ok(sure)
     }
 
     /// What the default posture says.
@@ -155,6 +244,8 @@ enum Standing {
         recursive: bool,
     },
     Pattern,
+    Listed,
+    Device(std::cmp::Reverse<u8>),
 }
 
 fn standing(rank: Rank) -> Standing {
@@ -166,12 +257,18 @@ fn standing(rank: Rank) -> Standing {
             recursive,
         },
         Rank::Pattern => Standing::Pattern,
+        Rank::Listed => Standing::Listed,
+        Rank::Device(says) => Standing::Device(std::cmp::Reverse(says)),
     }
 }
 
 fn stays_beside(rank: Rank, best: Standing) -> bool {
     match best {
-        Standing::Path | Standing::ExecName | Standing::Pattern => standing(rank) == best,
+        Standing::Path
+        | Standing::ExecName
+        | Standing::Pattern
+        | Standing::Listed
+        | Standing::Device(_) => standing(rank) == best,
         Standing::Directory { .. } => standing(rank) == best || rank == Rank::Pattern,
     }
 }

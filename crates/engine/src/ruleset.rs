@@ -4,9 +4,13 @@
 //! INVARIANT: every rule id in a table is an index into `rules`; row and source numbers that the
 //! automata accept are inside the tables.
 
+use crate::arguments::Arguments;
 use crate::automaton::Automaton;
+use crate::decisions::{Branch, Test};
+use crate::nfa::index;
+use crate::objects::object_bytes;
 use crate::table::{Cell, DecisionTable, Variant};
-use gorget_model::{Access, Category, Object, Subject, Verdict};
+use gorget_model::{Access, Category, Subject, Verdict};
 use gorget_policy::{Action, Kind, Location};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -14,8 +18,9 @@ use std::fmt;
 /// Everything that one policy set means.
 #[derive(Clone, Debug)]
 pub struct Ruleset {
-    pub(crate) process: Compiled,
-    pub(crate) file: Compiled,
+    /// In the order of [`Category::ALL`].
+    pub(crate) categories: [Compiled; Category::ALL.len()],
+    pub(crate) arguments: Arguments,
     pub(crate) sources: Automaton,
     pub(crate) source_classes: u32,
     pub(crate) rules: Vec<RuleInfo>,
@@ -75,7 +80,8 @@ impl fmt::Debug for ContentId {
 }
 
 impl Ruleset {
-    /// From the path of an object to a row of the decision table; row 0 when no rule names it.
+    /// From the bytes of an object ([`crate::object_bytes`]) to a row of the decision table; row 0
+    /// when no rule names it.
     pub fn objects(&self, category: Category) -> &Automaton {
         &self.category(category).objects
     }
@@ -89,6 +95,11 @@ impl Ruleset {
     /// it, and for [`Subject::Runtime`].
     pub fn sources(&self) -> &Automaton {
         &self.sources
+    }
+
+    /// Which `allowedArgs` a program's arguments keep to.
+    pub fn arguments(&self) -> &Arguments {
+        &self.arguments
     }
 
     /// Number of source classes; at least 1.
@@ -122,9 +133,25 @@ impl Ruleset {
     }
 
     fn category(&self, category: Category) -> &Compiled {
+        let [
+            process,
+            file,
+            network,
+            dns,
+            capability,
+            syscall,
+            device,
+            preset,
+        ] = &self.categories;
         match category {
-            Category::Process => &self.process,
-            Category::File => &self.file,
+            Category::Process => process,
+            Category::File => file,
+            Category::Network => network,
+            Category::Dns => dns,
+            Category::Capability => capability,
+            Category::Syscall => syscall,
+            Category::Device => device,
+            Category::Preset => preset,
         }
     }
 }
@@ -133,7 +160,7 @@ impl Ruleset {
 ///
 /// - A file that is opened for reading and writing is looked up twice and the stricter verdict counts
 ///   (Block, Audit, Pass); on a tie the one for writing.
-/// - For a process only ownership matters; it is neither read nor written.
+/// - Everything but a file is neither read nor written; only ownership can matter.
 /// - An object without a name has row 0, the runtime as a subject has source class 0.
 /// - A rule that its modifiers silence for an access takes no part in precedence.
 pub fn decide(rules: &Ruleset, access: &Access) -> Verdict {
@@ -141,23 +168,27 @@ pub fn decide(rules: &Ruleset, access: &Access) -> Verdict {
         Subject::Runtime => 0,
         Subject::Image(path) => rules.sources.run(path),
     };
-    let row = match &access.object {
-        Object::Nameless => 0,
-        Object::Path(path) => rules.objects(access.category).run(path),
-    };
+    let automaton = rules.objects(access.category);
+    let row = object_bytes(&access.object).map_or(0, |bytes| automaton.run(&bytes));
     let table = rules.decisions(access.category);
+    let holds = |test| match test {
+        Test::NoTerminal => !access.modes.terminal,
+        Test::Arguments(list) => rules.arguments.hold(list, &access.arguments),
+    };
+    let verdict = |variant| table.settle(table.decision(row, source, variant), holds);
     let (first, second) = Variant::of(access.category, access.modes);
-    let verdict = table.verdict(row, source, first);
-    match second.map(|variant| table.verdict(row, source, variant)) {
-        Some(other) if other.outcome > verdict.outcome => other,
-        Some(_) | None => verdict,
+    let first = verdict(first);
+    match second.map(verdict) {
+        Some(other) if other.outcome > first.outcome => other,
+        Some(_) | None => first,
     }
 }
 
 /// Hashes everything that a ruleset means; lengths go before contents, so no two rulesets have the
 /// same bytes.
 pub(crate) fn content_id(
-    categories: [&Compiled; 2],
+    categories: &[Compiled],
+    arguments: &Arguments,
     sources: &Automaton,
     source_classes: u32,
     rules: &[RuleInfo],
@@ -168,8 +199,27 @@ pub(crate) fn content_id(
     sources.words().for_each(&mut word);
     for Compiled { objects, decisions } in categories {
         objects.words().for_each(&mut word);
-        word(decisions.row_count());
+        decisions.words().for_each(&mut word);
         decisions.cells().for_each(|(_, cell)| word(cell.word()));
+        word(index(decisions.branches().len()));
+        for branch in decisions.branches() {
+            let Branch {
+                test,
+                holds,
+                otherwise,
+            } = branch;
+            word(match test {
+                Test::NoTerminal => 0,
+                Test::Arguments(list) => list.saturating_add(1),
+            });
+            word(Cell::from(*holds).word());
+            word(Cell::from(*otherwise).word());
+        }
+    }
+    arguments.automaton.words().for_each(&mut word);
+    for lists in &arguments.containing {
+        word(index(lists.len()));
+        lists.iter().copied().for_each(&mut word);
     }
     let mut text = |value: &str| {
         hash.update(u64::try_from(value.len()).unwrap_or(u64::MAX).to_le_bytes());

@@ -16,8 +16,10 @@
 //! Who owns an object below the directory is not known when the directory moves, so nobody counts
 //! as its owner. A guard's literal object that *is* the directory has the directory's owner.
 
+use crate::decisions::{Known, Test};
 use crate::forms::{Form, ROOT, Rank};
 use crate::precedence::{Candidate, Circumstances, Judge, by_rule};
+
 use gorget_model::{Category, Outcome, RuleId, Verdict};
 use gorget_policy::Action;
 use std::cmp::Reverse;
@@ -58,7 +60,16 @@ impl Guard {
             (Category::Process, Action::Block) => Sort::ProcessBlock,
             (Category::Process, Action::Allow) => Sort::ProcessAllow,
             (Category::File, Action::Allow | Action::Audit)
-            | (Category::Process, Action::Audit) => return None,
+            | (Category::Process, Action::Audit)
+            | (
+                Category::Network
+                | Category::Dns
+                | Category::Capability
+                | Category::Syscall
+                | Category::Device
+                | Category::Preset,
+                _,
+            ) => return None,
         };
         let candidate = Candidate {
             rule,
@@ -71,26 +82,31 @@ impl Guard {
         })
     }
 
+    /// Whether the guard says anything to a subject that fulfils the conditions that hold.
+    pub(crate) fn speaks(&self, judge: &Judge<'_>, holds: &dyn Fn(u32) -> bool) -> bool {
+        let condition = judge
+            .facts(self.candidate.rule)
+            .map(|facts| facts.condition);
+        self.sort != Sort::FileBlock || condition.is_some_and(|c| c.is_none_or(holds))
+    }
+
     /// What the guard says when its directory moves. `named` are the rules for files that name
     /// its literal object; `judge` decides for files.
     pub(crate) fn verdict(
         &self,
         judge: &Judge<'_>,
         named: &[Candidate],
-        holds: impl Fn(u32) -> bool,
+        holds: &dyn Fn(u32) -> bool,
         owner: bool,
-    ) -> Option<Verdict> {
+        known: &Known,
+    ) -> Result<Verdict, Test> {
         match self.sort {
-            Sort::ProcessBlock => Some(by_rule(Outcome::Block, self.candidate.rule)),
-            Sort::ProcessAllow => Some(judge.by_posture()),
+            Sort::ProcessBlock => Ok(by_rule(Outcome::Block, self.candidate.rule)),
+            Sort::ProcessAllow => Ok(judge.by_posture()),
             Sort::FileBlock => {
-                let condition = judge.facts(self.candidate.rule)?.condition;
-                if !condition.is_none_or(&holds) {
-                    return None;
-                }
                 let mut named = named.to_vec();
                 named.push(self.candidate);
-                Some(judge.verdict(&named, holds, Circumstances { write: true, owner }))
+                judge.verdict(&named, holds, Circumstances { write: true, owner }, known)
             }
         }
     }

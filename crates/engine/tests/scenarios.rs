@@ -7,7 +7,8 @@
 use gorget_engine::conformance::{
     Implementation, ImplementationError, Observed, Reference, Scenario, ScenarioError, run,
 };
-use gorget_model::{Access, Object, Outcome, Workload};
+use gorget_engine::verify;
+use gorget_model::{Access, Object, Outcome, Posture, Workload};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
@@ -104,7 +105,7 @@ fn with(cases: &str) -> Result<Scenario, ScenarioError> {
 
 #[test]
 fn what_is_not_written_has_a_default() {
-    let scenario = with("  - { do: file, object: /k, expect: audit }").unwrap();
+    let scenario = with("  - { op: file:read:/k, expect: audit }").unwrap();
     let case = &scenario.cases[0];
     let modes = case.access.modes;
     assert_eq!(
@@ -147,9 +148,9 @@ fn a_workload_is_a_container_or_a_host() {
 #[test]
 fn a_failing_case_says_where_what_was_expected_and_what_came() {
     let scenario = with(
-        "  - { do: file, object: /k, expect: block, policy: q }\n  \
-           - { do: file, object: /k, expect: audit, policy: q }\n  \
-           - { do: file, object: /k, expect: audit, policy: p }",
+        "  - { op: file:read:/k, expect: block, policy: q }\n  \
+           - { op: file:read:/k, expect: audit, policy: q }\n  \
+           - { op: file:read:/k, expect: audit, policy: p }",
     )
     .unwrap();
     let report = run(&scenario, &mut Reference::default());
@@ -157,8 +158,8 @@ fn a_failing_case_says_where_what_was_expected_and_what_came() {
     assert_eq!(
         report.failures,
         [
-            "s.yaml case 1: expected block by `q`, but audit by `p`",
-            "s.yaml case 2: expected audit by `q`, but audit by `p`",
+            "s.yaml:14: expected block by `q`, but audit by `p`",
+            "s.yaml:15: expected audit by `q`, but audit by `p`",
         ]
     );
 }
@@ -185,45 +186,84 @@ impl Implementation for Blind {
 #[test]
 fn a_case_that_an_implementation_cannot_express_is_reported_and_not_run() {
     let scenario = with(
-        "  - { do: file, object: /k, expect: audit, not_in: { blind: has no eyes } }\n  \
-           - { do: file, object: /k, expect: audit, not_in: { deaf: has no ears } }",
+        "  - { op: file:read:/k, expect: audit, not_in: { blind: has no eyes } }\n  \
+           - { op: file:read:/k, expect: audit, not_in: { deaf: has no ears } }",
     )
     .unwrap();
     let report = run(&scenario, &mut Blind);
-    assert_eq!(report.not_expressible, ["s.yaml case 1: has no eyes"]);
-    assert_eq!(report.failures, ["s.yaml case 2: expected audit, but pass"]);
+    assert_eq!(report.not_expressible, ["s.yaml:14: has no eyes"]);
+    assert_eq!(report.failures, ["s.yaml:15: expected audit, but allow"]);
     assert_eq!(report.passed, 0);
 }
 
 #[test]
-fn what_contradicts_itself_is_refused() {
-    for (case, reason) in [
-        (
-            "{ do: exec, object: /k, access: read, expect: pass }",
-            "runs an image",
-        ),
-        (
-            "{ do: file, object: k, expect: pass }",
-            "has a path that is not absolute",
-        ),
-        (
-            "{ do: file, object: /k, subject: s, expect: pass }",
-            "has a path that is not absolute",
-        ),
-        (
-            "{ do: file, object: /k, expect: pass, policy: p }",
-            "passes without an alert",
-        ),
-    ] {
-        let error = with(&format!("  - {case}")).unwrap_err().to_string();
-        assert!(error.starts_with("case 1 of scenario `s.yaml`"), "{error}");
-        assert!(error.contains(reason), "{error}");
-    }
+fn all_cases_that_contradict_themselves_are_named_with_their_lines() {
+    let error = with(
+        "  - { op: exec:k, expect: allow }\n  \
+           - { op: file:read:/k, source: s, expect: allow }\n  \
+           - { op: file:read:/k, args: [x], expect: allow }\n  \
+           - { op: file:read:/k, expect: audit }\n  \
+           - { op: file:read:/k, expect: allow, policy: p }",
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "s.yaml:14: `op`: path `k` is not absolute\n\
+         s.yaml:15: `source`: path `s` is not absolute\n\
+         s.yaml:16: only a program that is run has `args`\n\
+         s.yaml:18: what is allowed raises no alert, so no alert names a `policy`"
+    );
+}
+
+#[test]
+fn policies_can_be_in_files_of_their_own() {
+    let text = "
+policies: [ a.yaml, b.yaml ]
+workload: { container: web }
+posture: { file: block, network: allow }
+searchDomains: [ shop.svc.cluster.local ]
+cases:
+  - { op: exec:/bin/a, expect: audit, policy: a.yaml }
+  - { op: exec:/bin/b, expect: audit, policy: a.yaml }
+  - { op: exec:/bin/b, expect: block }
+";
+    let policy = |file: &str| {
+        let run = if file == "a.yaml" { "/bin/a" } else { "/bin/b" };
+        format!(
+            "apiVersion: security.kubearmor.com/v1\n\
+             kind: KubeArmorPolicy\n\
+             metadata: {{ name: {file} }}\n\
+             spec: {{ selector: {{}}, action: Audit, process: {{ matchPaths: [ {{ path: {run} }} ] }} }}\n"
+        )
+    };
+    let mut read = |file: &str| Ok(policy(file));
+    let scenario = Scenario::parse_with("t.yaml", text, &mut read).unwrap();
+    assert_eq!(scenario.set.postures.file, Posture::Block);
+    assert_eq!(scenario.set.postures.network, Posture::Allow);
+    assert_eq!(scenario.set.postures.device, Posture::Audit);
+    assert_eq!(scenario.set.search_domains, ["shop.svc.cluster.local"]);
+    assert_eq!(
+        gorget_policy::parse("all", &scenario.policies)
+            .policies
+            .len(),
+        2
+    );
+    let verified = verify(&scenario).unwrap();
+    let results: Vec<_> = verified.iter().map(|v| (v.case.line, v.passed)).collect();
+    assert_eq!(results, [(7, true), (8, false), (9, false)]);
+    assert_eq!(verified[1].observed.to_string(), "audit by `b.yaml`");
+
+    let mut missing = |_: &str| Err("gone".into());
+    let error = Scenario::parse_with("t.yaml", text, &mut missing).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`a.yaml`, which `t.yaml` names under `policies`, cannot be read"
+    );
 }
 
 #[test]
 fn what_is_no_scenario_is_refused() {
-    let unknown = with("  - { do: file, object: /k, expect: pass, excuse: none }");
+    let unknown = with("  - { op: file:read:/k, expect: allow, excuse: none }");
     assert!(
         matches!(unknown, Err(ScenarioError::Syntax { .. })),
         "{unknown:?}"

@@ -2,7 +2,7 @@
 //! What the kernel reports, decoded. The byte layout is `crates/bpf/bpf/abi.h` and never leaves
 //! that crate.
 
-use crate::{Category, Verdict};
+use crate::{Category, Object, Preset, Verdict};
 
 /// The operation a hook saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,24 @@ pub enum Operation {
     Chown,
     /// `path_truncate`.
     Truncate,
+    /// `socket_create`.
+    SocketCreate,
+    /// `socket_bind`.
+    SocketBind,
+    /// `socket_connect`.
+    SocketConnect,
+    /// `socket_listen`.
+    SocketListen,
+    /// `socket_accept`.
+    SocketAccept,
+    /// `socket_sendmsg`.
+    SocketSend,
+    /// A name is looked up: `socket_sendmsg`, and the packet.
+    Lookup,
+    /// `capable`.
+    Capable,
+    /// What a preset describes, at the hook where it can be seen.
+    Preset(Preset),
 }
 
 impl Operation {
@@ -52,6 +70,15 @@ impl Operation {
             | Self::Chmod
             | Self::Chown
             | Self::Truncate => Category::File,
+            Self::SocketCreate
+            | Self::SocketBind
+            | Self::SocketConnect
+            | Self::SocketListen
+            | Self::SocketAccept
+            | Self::SocketSend => Category::Network,
+            Self::Lookup => Category::Dns,
+            Self::Capable => Category::Capability,
+            Self::Preset(_) => Category::Preset,
         }
     }
 
@@ -71,6 +98,16 @@ impl Operation {
             Self::Chmod => "FILE_CHMOD",
             Self::Chown => "FILE_CHOWN",
             Self::Truncate => "FILE_TRUNCATE",
+            Self::SocketCreate => "SOCKET_CREATE",
+            Self::SocketBind => "SOCKET_BIND",
+            Self::SocketConnect => "SOCKET_CONNECT",
+            Self::SocketListen => "SOCKET_LISTEN",
+            Self::SocketAccept => "SOCKET_ACCEPT",
+            Self::SocketSend | Self::Lookup => "SOCKET_SENDMSG",
+            Self::Capable => "CAPABLE",
+            Self::Preset(Preset::AnonymousMapExec) => "MMAP_FILE",
+            Self::Preset(Preset::FilelessExec | Preset::Exec) => "SECURITY_BPRM_CHECK",
+            Self::Preset(Preset::ProtectEnv | Preset::ProtectProc) => "FILE_OPEN",
         }
     }
 }
@@ -117,8 +154,12 @@ pub struct KernelEvent {
     pub verdict: Verdict,
     /// True when the workload is audited: a `Block` verdict was not carried out.
     pub audited: bool,
-    /// Object path; `memfd:NAME` or `anon:` for an image without a name.
-    pub object: Vec<u8>,
+    /// True when a `Block` verdict came after the point of no return of an `execve`: the program was
+    /// killed before its first instruction.
+    pub killed: bool,
+    /// What was acted upon. An image without a name is [`Object::Nameless`], or a path that is none:
+    /// `memfd:NAME`.
+    pub object: Object,
     /// Who did it.
     pub task: TaskInfo,
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Attribution and enrichment.
 
+use gorget_model::network::*;
 use gorget_model::{
-    Alert, AlertAction, AlertKind, Category, Cause, Event, KernelEvent, Node, Operation, Outcome,
-    PolicyRef, Process, TaskInfo, Workload,
+    Alert, AlertAction, AlertKind, Category, Cause, Event, KernelEvent, Node, Object, Operation,
+    Outcome, PolicyRef, Preset, Process, Socket, TaskInfo, Workload,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -71,6 +72,7 @@ impl Tracker {
             operation,
             verdict,
             audited,
+            killed,
             object,
             task,
         } = event;
@@ -83,11 +85,13 @@ impl Tracker {
             Workload::Container(_) => AlertKind::Policy,
         };
         let (action, result) = match (verdict.outcome, audited) {
+            // Its arguments could not be read while it could still be refused.
+            (Outcome::Block, false) if killed => (AlertAction::Block, "Killed before it ran"),
             (Outcome::Block, false) => (AlertAction::Block, "Permission denied"),
             (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed"),
             (Outcome::Audit | Outcome::Pass, _) => (AlertAction::Audit, "Passed"),
         };
-        let object = object_name(operation, &object);
+        let object = resource(&object);
         let (process, source) = self.process(operation, &object, task, &workload);
         Event::Alert(Alert {
             unix_micros: self
@@ -100,11 +104,11 @@ impl Tracker {
             kind,
             category: operation.category(),
             source,
+            data: data(operation, &object),
             resource: object,
-            data: format!("lsm={}", operation.lsm_name()),
             action,
             result,
-            enforcer: "BPFLSM",
+            enforcer: enforcer(operation),
         })
     }
 
@@ -147,7 +151,13 @@ impl Tracker {
         let exe = text(&exe);
         let (own, parent, source) = match operation.category() {
             Category::Process => (object.to_owned(), exe.clone(), exe),
-            Category::File => {
+            Category::File
+            | Category::Network
+            | Category::Dns
+            | Category::Capability
+            | Category::Syscall
+            | Category::Device
+            | Category::Preset => {
                 let source = command_line(&args).unwrap_or_else(|| exe.clone());
                 (exe, text(&parent_exe), source)
             }
@@ -180,11 +190,81 @@ fn unknown_workload(index: u32) -> Arc<Workload> {
 }
 
 /// The object as people read it. An image without a name says so.
-fn object_name(operation: Operation, object: &[u8]) -> String {
-    if object.is_empty() && operation == Operation::Exec {
-        return "anon:".to_owned();
+fn resource(object: &Object) -> String {
+    match object {
+        Object::Nameless => "anon:".to_owned(),
+        Object::Path(path) | Object::Domain(path) => text(path),
+        Object::Socket(socket) => socket_name(*socket),
+        Object::Capability(capability) => capability.to_string(),
+        Object::Syscall { call, path } => path
+            .as_ref()
+            .map_or_else(|| call.to_string(), |path| text(path)),
+        Object::Device(device) => format!("{device:?}"),
+        Object::Preset(preset) => preset.to_string(),
     }
-    text(object)
+}
+
+/// COMPAT: KubeArmor 7.3, `protocol=TCP type=SOCK_STREAM`; the address family is put in front.
+fn socket_name(socket: Socket) -> String {
+    let Socket {
+        family,
+        kind,
+        protocol,
+    } = socket;
+    let protocol = match (family, kind, protocol) {
+        (AF_INET | AF_INET6, SOCK_STREAM, 0 | IPPROTO_TCP) => "protocol=TCP ".to_owned(),
+        (AF_INET | AF_INET6, SOCK_DGRAM, 0 | IPPROTO_UDP) => "protocol=UDP ".to_owned(),
+        (AF_INET, _, IPPROTO_ICMP) => "protocol=ICMP ".to_owned(),
+        (AF_INET6, _, IPPROTO_ICMPV6) => "protocol=ICMPv6 ".to_owned(),
+        (AF_INET | AF_INET6, _, IPPROTO_SCTP) => "protocol=SCTP ".to_owned(),
+        (_, _, 0) => String::new(),
+        (_, _, number) => format!("protocol={number} "),
+    };
+    let family = match family {
+        AF_UNIX => "AF_UNIX".to_owned(),
+        AF_INET => "AF_INET".to_owned(),
+        AF_INET6 => "AF_INET6".to_owned(),
+        AF_NETLINK => "AF_NETLINK".to_owned(),
+        AF_PACKET => "AF_PACKET".to_owned(),
+        number => number.to_string(),
+    };
+    let kind = match kind {
+        SOCK_STREAM => "SOCK_STREAM".to_owned(),
+        SOCK_DGRAM => "SOCK_DGRAM".to_owned(),
+        SOCK_RAW => "SOCK_RAW".to_owned(),
+        SOCK_RDM => "SOCK_RDM".to_owned(),
+        SOCK_SEQPACKET => "SOCK_SEQPACKET".to_owned(),
+        SOCK_DCCP => "SOCK_DCCP".to_owned(),
+        SOCK_PACKET => "SOCK_PACKET".to_owned(),
+        number => number.to_string(),
+    };
+    format!("domain={family} {protocol}type={kind}")
+}
+
+/// COMPAT: KubeArmor repeats the resource of everything that is no path.
+fn data(operation: Operation, resource: &str) -> String {
+    let hook = operation.lsm_name();
+    match operation.category() {
+        Category::Network | Category::Capability => format!("lsm={hook} {resource}"),
+        Category::Dns => format!("lsm={hook} domain={resource}"),
+        Category::Process
+        | Category::File
+        | Category::Syscall
+        | Category::Device
+        | Category::Preset => format!("lsm={hook}"),
+    }
+}
+
+/// COMPAT: KubeArmor names the preset in the place of the enforcer.
+fn enforcer(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Preset(Preset::AnonymousMapExec) => "PRESET-AnonMapExecutionPreset",
+        Operation::Preset(Preset::FilelessExec) => "PRESET-FilelessExecutionPreset",
+        Operation::Preset(Preset::ProtectEnv) => "PRESET-ProtectEnvPreset",
+        Operation::Preset(Preset::ProtectProc) => "PRESET-ProtectProcPreset",
+        Operation::Preset(Preset::Exec) => "PRESET-ExecPreset",
+        _ => "BPFLSM",
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -241,7 +321,8 @@ mod tests {
                 cause: Cause::Rule(RuleId(1)),
             },
             audited: false,
-            object: b"/secret".to_vec(),
+            killed: false,
+            object: Object::Path(b"/secret".to_vec()),
             task: TaskInfo {
                 uid: 1000,
                 exe: b"/usr/bin/head".to_vec(),

@@ -246,8 +246,13 @@ impl Place {
 
 fn operation(category: Category) -> &'static str {
     match category {
-        Category::Process => "Process",
+        // What presets prevent is told as what the process did to run something.
+        Category::Process | Category::Preset => "Process",
         Category::File => "File",
+        Category::Network | Category::Dns => "Network",
+        Category::Capability => "Capabilities",
+        Category::Syscall => "Syscall",
+        Category::Device => "Device",
     }
 }
 

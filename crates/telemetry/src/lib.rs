@@ -4,8 +4,8 @@
 //! [`Feeder`] takes [`gorget_model::Event`]s and hands them to any number of subscribers, each with
 //! a bounded queue: who is slow loses its own events, and is told how many. Behind it are KubeArmor's
 //! `LogService` on a Unix socket ([`bind`], [`serve`]) and JSON lines ([`JsonSink`]). [`Client`] is the
-//! other end of the service. Wire forms stay in this crate; both are generated from
-//! `proto/feeder.proto`, which has KubeArmor's names and numbers.
+//! other end of the service, and [`recorded`] reads lines that were kept. Wire forms stay in this
+//! crate; both are generated from `proto/feeder.proto`, which has KubeArmor's names and numbers.
 //!
 //! No task is spawned here: the caller owns the futures.
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ mod client;
 mod convert;
 mod feeder;
 mod json;
+pub mod recorded;
 mod service;
 mod sink;
 

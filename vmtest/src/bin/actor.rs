@@ -11,6 +11,7 @@
     reason = "a test program that runs programs"
 )]
 
+use gorget_vmtest::objects;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -111,13 +112,20 @@ fn start(path: &str, subjects: &mut HashMap<String, Subject>) -> io::Result<()> 
 
 fn obey() {
     let mut kept: HashMap<String, File> = HashMap::new();
+    let mut sockets = objects::Kept::new();
     for line in io::stdin().lines().map_while(Result::ok) {
         let (operation, path) = line.split_once(' ').unwrap_or((&line, ""));
-        answer(&mut io::stdout(), perform(operation, path, &mut kept));
+        let done = perform(operation, path, &mut kept, &mut sockets);
+        answer(&mut io::stdout(), done);
     }
 }
 
-fn perform(operation: &str, path: &str, kept: &mut HashMap<String, File>) -> io::Result<()> {
+fn perform(
+    operation: &str,
+    path: &str,
+    kept: &mut HashMap<String, File>,
+    sockets: &mut objects::Kept,
+) -> io::Result<()> {
     match operation {
         "read" => File::open(path).map(drop),
         "write" => OpenOptions::new().write(true).open(path).map(drop),
@@ -162,7 +170,8 @@ fn perform(operation: &str, path: &str, kept: &mut HashMap<String, File>) -> io:
             .open(path)
             .map(drop),
         "chroot" => std::os::unix::fs::chroot(path).and_then(|()| std::env::set_current_dir("/")),
-        _ => Err(io::Error::other(format!("unknown operation `{operation}`"))),
+        _ => objects::perform(operation, path, sockets)
+            .unwrap_or_else(|| Err(io::Error::other(format!("unknown operation `{operation}`")))),
     }
 }
 

@@ -4,10 +4,13 @@
 //! Everything goes through the public types; nothing here knows how rules are compiled.
 
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, decide};
-use gorget_model::{Access, Category, Cause, Modes, Object, Outcome, Posture, Subject, Verdict};
+use gorget_model::{
+    Access, Category, Cause, Modes, Object, Outcome, Posture, Postures, Subject, Verdict,
+};
 use gorget_policy::{
     Action, Glob, Kind, Location, Modifiers, ObjectMatcher, Policy, Rule, Selector, Source, Token,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) use Action::{Allow, Audit, Block};
@@ -72,6 +75,7 @@ pub(crate) fn rule(category: Category, object: ObjectMatcher, action: Action) ->
         object,
         sources: Vec::new(),
         modifiers: Modifiers::default(),
+        allowed_arguments: BTreeSet::new(),
         action,
         severity: None,
         tags: Vec::new(),
@@ -81,6 +85,7 @@ pub(crate) fn rule(category: Category, object: ObjectMatcher, action: Action) ->
             line: 0,
             column: 1,
         },
+        last_line: 0,
     }
 }
 
@@ -88,6 +93,8 @@ pub(crate) trait RuleExt {
     fn from(self, source: &str) -> Self;
     fn read_only(self) -> Self;
     fn owner_only(self) -> Self;
+    fn no_terminal(self) -> Self;
+    fn only_with(self, arguments: &[&str]) -> Self;
 }
 
 impl RuleExt for Rule {
@@ -112,6 +119,16 @@ impl RuleExt for Rule {
         self.modifiers.owner_only = true;
         self
     }
+
+    fn no_terminal(mut self) -> Self {
+        self.modifiers.no_terminal = true;
+        self
+    }
+
+    fn only_with(mut self, arguments: &[&str]) -> Self {
+        self.allowed_arguments = arguments.iter().copied().map(Into::into).collect();
+        self
+    }
 }
 
 /// A policy whose rules stand on lines 1, 2, ...
@@ -126,14 +143,16 @@ pub(crate) fn policy(name: &str, rules: Vec<Rule>) -> Arc<Policy> {
         name: name.into(),
         selector: Selector::default(),
         rules,
+        native_apparmor: String::new(),
     })
 }
 
 pub(crate) fn set(policies: Vec<Arc<Policy>>, posture: Posture) -> PolicySet {
     PolicySet {
         policies,
-        file_posture: posture,
+        postures: Postures::all(posture),
         aliases: Aliases::default(),
+        search_domains: Vec::new(),
     }
 }
 
@@ -147,30 +166,35 @@ pub(crate) const READ: Modes = Modes {
     write: false,
     owner: false,
     tree: false,
+    terminal: false,
 };
 pub(crate) const WRITE: Modes = Modes {
     read: false,
     write: true,
     owner: false,
     tree: false,
+    terminal: false,
 };
 pub(crate) const BOTH: Modes = Modes {
     read: true,
     write: true,
     owner: false,
     tree: false,
+    terminal: false,
 };
 pub(crate) const MOVE: Modes = Modes {
     read: false,
     write: true,
     owner: false,
     tree: true,
+    terminal: false,
 };
 pub(crate) const RUN: Modes = Modes {
     read: false,
     write: false,
     owner: false,
     tree: false,
+    terminal: false,
 };
 
 pub(crate) fn owned(modes: Modes) -> Modes {
@@ -186,6 +210,7 @@ pub(crate) fn access(category: Category, subject: &str, object: &str, modes: Mod
         subject: Subject::Image(subject.into()),
         object: Object::Path(object.into()),
         modes,
+        arguments: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! The posture is `audit`, so that it can be told from Block.
 
 use crate::build::*;
-use gorget_engine::{Ruleset, compile};
+use gorget_engine::{Ruleset, compile, decide};
 use gorget_model::{Modes, Outcome, Posture};
 use gorget_policy::{Action, Rule};
 
@@ -144,4 +144,75 @@ fn what_is_listed_but_not_in_this_way_is_left_to_the_posture() {
         let rules = compile(&set(vec![policy], posture)).unwrap();
         assert_eq!(ask(&rules, File, "/bin/x", "/k", WRITE), (outcome, -1));
     }
+}
+
+fn in_terminal(terminal: bool) -> Modes {
+    Modes { terminal, ..RUN }
+}
+
+/// A rule with each action; the answers without and with a terminal.
+#[test]
+fn without_a_terminal_is_what_pts_false_asks_for() {
+    let answers = |action| {
+        let rules = ruleset(vec![rule(Process, path("/bin/y"), action).no_terminal()]);
+        [false, true]
+            .map(|terminal| ask(&rules, Process, "/bin/x", "/bin/y", in_terminal(terminal)))
+    };
+    assert_eq!(answers(Allow), [(Outcome::Pass, 1), (Outcome::Block, -1)]);
+    assert_eq!(answers(Block), [(Outcome::Pass, 0), (Outcome::Block, 1)]);
+    assert_eq!(answers(Audit), [(Outcome::Pass, 0), (Outcome::Audit, 1)]);
+}
+
+#[test]
+fn a_rule_silenced_by_a_missing_terminal_gives_way_to_a_weaker_one() {
+    let rules = ruleset(vec![
+        rule(Process, path("/bin/y"), Block).no_terminal(),
+        rule(Process, tree("/bin/"), Audit),
+    ]);
+    let run = |terminal| ask(&rules, Process, "/bin/x", "/bin/y", in_terminal(terminal));
+    assert_eq!(run(false), (Outcome::Audit, 2));
+    assert_eq!(run(true), (Outcome::Block, 1));
+}
+
+fn run_with(rules: &Ruleset, arguments: &[&str]) -> (Outcome, i64) {
+    let mut access = access(Process, "/bin/x", "/bin/y", RUN);
+    access.arguments = arguments.iter().map(|a| a.as_bytes().to_vec()).collect();
+    explain(rules, decide(rules, &access))
+}
+
+#[test]
+fn every_argument_must_be_in_the_list() {
+    let answers = |action| {
+        let listed = rule(Process, path("/bin/y"), action).only_with(&["-l", "-a"]);
+        let rules = ruleset(vec![listed]);
+        [&[][..], &["-l"], &["-a", "-l", "-a"], &["-l", "x"]].map(|args| run_with(&rules, args))
+    };
+    let (allowed, denied) = ((Outcome::Pass, 1), (Outcome::Block, -1));
+    assert_eq!(answers(Allow), [allowed, allowed, allowed, denied]);
+    let blocked = (Outcome::Block, 1);
+    assert_eq!(answers(Block), [allowed, allowed, allowed, blocked]);
+    let (silent, audited) = ((Outcome::Pass, 0), (Outcome::Audit, 1));
+    assert_eq!(answers(Audit), [silent, silent, silent, audited]);
+}
+
+#[test]
+fn several_lists_for_one_program_are_several_rules() {
+    let rules = ruleset(vec![
+        rule(Process, path("/bin/y"), Allow).only_with(&["start"]),
+        rule(Process, path("/bin/y"), Allow).only_with(&["stop", "now"]),
+        rule(Process, path("/bin/y"), Block)
+            .only_with(&["start", "stop", "now"])
+            .from("/opt/"),
+    ]);
+    assert_eq!(run_with(&rules, &["start"]), (Outcome::Pass, 1));
+    assert_eq!(run_with(&rules, &["now", "stop"]), (Outcome::Pass, 2));
+    assert_eq!(run_with(&rules, &["start", "stop"]), (Outcome::Block, -1));
+}
+
+#[test]
+fn a_hundred_lists_for_one_program_are_refused_with_the_limit() {
+    let listed = |n: usize| rule(Process, path("/bin/y"), Audit).only_with(&[&n.to_string()]);
+    let rules = (0..100).map(listed).collect();
+    let error = compile(&set(vec![policy("p", rules)], Posture::Block)).unwrap_err();
+    assert!(error.to_string().contains("`allowedArgs`"), "{error}");
 }

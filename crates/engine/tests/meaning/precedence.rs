@@ -153,6 +153,7 @@ fn no_source_matches_the_runtime() {
         subject: Subject::Runtime,
         object: Object::Path(object.into()),
         modes: RUN,
+        arguments: Vec::new(),
     };
     assert_eq!(explain(&rules, decide(&rules, &start("/bin/x"))), (Pass, 0));
     assert_eq!(
@@ -168,6 +169,7 @@ fn no_rule_matches_an_image_without_a_name() {
         subject: Subject::Image("/bin/x".into()),
         object: Object::Nameless,
         modes: RUN,
+        arguments: Vec::new(),
     };
     let free = ruleset(vec![
         rule(Process, tree("/"), Block),

@@ -154,6 +154,7 @@ fn variants_are_made_of_modes() {
         write: true,
         owner: true,
         tree: true,
+        terminal: true,
     };
     let none = Modes::default();
     let bits = |variant: Variant| variant.bits();
@@ -182,8 +183,8 @@ fn a_tree_variant_is_a_write_with_or_without_the_bit() {
                 for owner in [0, Variant::OWNER] {
                     let with = Variant::from_bits(Variant::TREE | Variant::WRITE | owner);
                     let without = Variant::from_bits(Variant::TREE | owner);
-                    let verdict = |variant| table.verdict(row, source, variant);
-                    assert_eq!(verdict(with), verdict(without));
+                    let decision = |variant| table.decision(row, source, variant);
+                    assert_eq!(decision(with), decision(without));
                 }
             }
         }
