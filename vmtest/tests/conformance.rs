@@ -6,7 +6,7 @@
 //! every case, so that "no alert" can be told from "not yet" without waiting for time to pass.
 #![cfg(test)]
 use gorget_engine::conformance::{Implementation, ImplementationError, Observed, Scenario, run};
-use gorget_model::{Access, Category, Host, Object, Outcome, Posture, Subject, Workload};
+use gorget_model::{Access, Category, Host, Object, Outcome, Posture, Postures, Subject, Workload};
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,8 +29,8 @@ struct Place {
 }
 
 struct InVm {
-    /// Posture and host of the running agent.
-    agent: Option<(Agent, Posture, Host)>,
+    /// Postures and host of the running agent.
+    agent: Option<(Agent, Postures, Host)>,
     place: Option<Place>,
     /// Policies of the last scenario are in force.
     in_force: bool,
@@ -77,62 +77,133 @@ impl Implementation for InVm {
     fn decide(&mut self, access: &Access) -> Result<Observed, ImplementationError> {
         let place = self.place.as_mut().ok_or("no place")?;
         let (agent, ..) = self.agent.as_mut().ok_or("no agent")?;
-        let Object::Path(object) = &access.object else {
-            return Err("an object without a name cannot be made by its path".into());
-        };
-        let object = std::str::from_utf8(object)?;
         let Subject::Image(subject) = &access.subject else {
             return Err("the runtime cannot be told what to do".into());
         };
         let subject = std::str::from_utf8(subject)?;
-        let on_host = below(&place.root, object);
-        let owner = if access.modes.owner { 0 } else { SOMEBODY };
-        if place._container.is_some() {
-            chown(&on_host, Some(owner), None)?;
-        }
-        let operation = match access.category {
-            Category::Process => Operation::Exec,
-            // Removing a directory that is not empty is decided before it fails.
-            Category::File if access.modes.tree => Operation::Rmdir,
-            Category::File if access.modes.write && on_host.is_dir() => Operation::Chmod,
-            Category::File if access.modes.write && access.modes.read => Operation::ReadWrite,
-            Category::File if access.modes.write => Operation::Write,
-            Category::File => Operation::Read,
-            Category::Network
-            | Category::Dns
-            | Category::Capability
-            | Category::Syscall
-            | Category::Device
-            | Category::Preset => {
-                return Err(format!("cannot perform a {} operation", access.category).into());
-            }
-        };
-        let done = place.actor.perform(subject, operation, object);
+        let deed = Deed::of(access, place)?;
+        let done = place.actor.perform(subject, deed.operation, &deed.argument);
         let barrier = place.actor.perform("/actor", Operation::Read, BARRIER);
         if barrier != Done::Passed {
             return Err(format!("the barrier: {barrier:?}").into());
         }
-        let mut policy = None;
+        let mut alert: Option<(String, String)> = None;
         loop {
-            let alert = agent.next_alert();
-            match alert_field(&alert, "Resource") {
-                BARRIER => break,
-                resource if resource == object && policy.is_none() => {
-                    policy = Some(alert_field(&alert, "PolicyName").to_owned());
-                }
-                // What the program's own start opens, under an allow list.
-                _ => {}
+            let next = agent.next_alert();
+            let told = |field| alert_field(&next, field);
+            if told("Resource") == BARRIER {
+                break;
+            }
+            // Others are about what the program's own start opens, under an allow list.
+            if alert.is_none()
+                && deed
+                    .resource
+                    .is_none_or(|resource| told("Resource") == resource)
+                && deed
+                    .told_as
+                    .is_none_or(|operation| told("Operation") == operation)
+            {
+                alert = Some((told("Action").to_owned(), told("PolicyName").to_owned()));
             }
         }
-        let outcome = match (done, &policy) {
-            (Done::Denied, Some(_)) => Outcome::Block,
+        let outcome = match (&done, alert.as_ref().map(|(action, _)| action.as_str())) {
+            (Done::Denied | Done::Failed(_), Some("Block")) => Outcome::Block,
             (Done::Denied, None) => return Err("denied without an alert".into()),
-            (Done::Passed | Done::Failed(_), Some(_)) => Outcome::Audit,
+            (Done::Passed | Done::Failed(_), Some("Audit")) => Outcome::Audit,
             (Done::Passed, None) => Outcome::Pass,
-            (Done::Failed(why), None) if why.contains("not empty") => Outcome::Pass,
-            (Done::Failed(why), None) => return Err(format!("{operation:?}: {why}").into()),
+            (Done::Failed(why), None) if deed.may_fail(why) => Outcome::Pass,
+            (done, action) => {
+                let operation = deed.operation;
+                return Err(format!("{operation:?}: {done:?} with alert {action:?}").into());
+            }
         };
+        let policy = alert.map(|(_, policy)| policy);
         Ok(Observed { outcome, policy })
+    }
+}
+
+/// What the actor is told to do, and how the alert about it is recognised.
+struct Deed<'a> {
+    operation: Operation,
+    argument: String,
+    resource: Option<&'a str>,
+    told_as: Option<&'static str>,
+}
+
+impl<'a> Deed<'a> {
+    fn of(access: &'a Access, place: &Place) -> Result<Self, ImplementationError> {
+        let nothing = || format!("cannot perform a {} operation", access.category);
+        Ok(match &access.object {
+            Object::Path(object) => Self::with_path(access, std::str::from_utf8(object)?, place)?,
+            Object::Socket(socket) => Self {
+                operation: Operation::Socket,
+                argument: format!("{} {} {}", socket.family, socket.kind, socket.protocol),
+                resource: None,
+                told_as: Some("Network"),
+            },
+            Object::Domain(name) => Self {
+                operation: Operation::Lookup,
+                argument: String::from_utf8(name.clone())?,
+                resource: None,
+                told_as: Some("Network"),
+            },
+            Object::Capability(capability) => Self {
+                operation: Operation::Capability,
+                argument: capability.name().to_owned(),
+                resource: None,
+                told_as: Some("Capabilities"),
+            },
+            Object::Nameless | Object::Syscall { .. } | Object::Device(_) | Object::Preset(_) => {
+                return Err(nothing().into());
+            }
+        })
+    }
+
+    fn with_path(
+        access: &Access,
+        object: &'a str,
+        place: &Place,
+    ) -> Result<Self, ImplementationError> {
+        let on_host = below(&place.root, object);
+        if place._container.is_some() {
+            let owner = if access.modes.owner { 0 } else { SOMEBODY };
+            chown(&on_host, Some(owner), None)?;
+        }
+        let modes = access.modes;
+        let mut argument = object.to_owned();
+        let operation = match access.category {
+            Category::Process if !access.arguments.is_empty() => {
+                for word in &access.arguments {
+                    argument.push(' ');
+                    argument.push_str(std::str::from_utf8(word)?);
+                }
+                Operation::ExecWith
+            }
+            // The plain way to execute gives the program an argument.
+            Category::Process => Operation::ExecWith,
+            // Removing a directory that is not empty is decided before it fails.
+            _ if modes.tree => Operation::Rmdir,
+            _ if modes.write && on_host.is_dir() => Operation::Chmod,
+            _ if modes.write && modes.read => Operation::ReadWrite,
+            _ if modes.write => Operation::Write,
+            _ => Operation::Read,
+        };
+        Ok(Self {
+            operation,
+            argument,
+            resource: Some(object),
+            told_as: None,
+        })
+    }
+
+    /// Whether a failure comes from what was tried and not from a policy.
+    fn may_fail(&self, why: &str) -> bool {
+        match self.operation {
+            Operation::Rmdir => why.contains("not empty"),
+            // Not every kernel has every protocol.
+            Operation::Socket => why.contains("not supported") || why.contains("not available"),
+            _ => false,
+        }
     }
 }
 
@@ -152,7 +223,7 @@ impl InVm {
         let Some((agent, posture, host)) = &mut self.agent else {
             return;
         };
-        if *posture != next.set.postures.file || *host != host_of(&next.workload) {
+        if *posture != next.set.postures || *host != host_of(&next.workload) {
             self.agent = None;
             self.in_force = false;
             return;
@@ -201,29 +272,44 @@ impl InVm {
         if self.agent.is_some() {
             return;
         }
-        let posture = scenario.set.postures.file;
+        let postures = scenario.set.postures;
         let host = host_of(&scenario.workload);
-        let named = match posture {
-            Posture::Allow => "allow",
-            Posture::Audit => "audit",
-            Posture::Block => "block",
-        };
         let labels: Vec<_> = host
             .labels
             .iter()
             .map(|(key, value)| format!("{key:?}: {value:?}"))
             .collect();
         let mut agent = Agent::start(&format!(
-            "host: {:?}\nnodeLabels: {{{}}}\ndefaultFilePosture: {named}\n\
-             hostDefaultFilePosture: {named}\n",
+            "host: {:?}\nnodeLabels: {{{}}}\n{}",
             host.name,
-            labels.join(", ")
+            labels.join(", "),
+            configured(postures),
         ));
         if self.place.as_ref().is_some_and(|p| p._container.is_some()) {
             agent.wait_for("1 containers are known");
         }
-        self.agent = Some((agent, posture, host));
+        self.agent = Some((agent, postures, host));
     }
+}
+
+/// The same postures for containers and for the host.
+fn configured(postures: Postures) -> String {
+    let name = |posture| match posture {
+        Posture::Allow => "allow",
+        Posture::Audit => "audit",
+        Posture::Block => "block",
+    };
+    let mut text = format!("hostDefaultDevicePosture: {}\n", name(postures.device));
+    for (key, posture) in [
+        ("File", postures.file),
+        ("Network", postures.network),
+        ("Capabilities", postures.capabilities),
+    ] {
+        for prefix in ["default", "hostDefault"] {
+            text.push_str(&format!("{prefix}{key}Posture: {}\n", name(posture)));
+        }
+    }
+    text
 }
 
 /// What the agent is told about the host. For scenarios about containers it does not matter.
@@ -393,7 +479,7 @@ fn every_scenario_is_carried_out_as_it_says() {
     scenarios.sort_by_key(|scenario| {
         (
             format!("{:?}", scenario.workload),
-            scenario.set.postures.file,
+            scenario.set.postures,
             scenario.file.clone(),
         )
     });

@@ -70,7 +70,7 @@ fn every_object_can_be_created_in_a_container() {
     for scenario in scenarios() {
         for case in &scenario.cases {
             let Object::Path(object) = &case.access.object else {
-                panic!("{}", scenario.file)
+                continue;
             };
             let name = String::from_utf8(object.clone()).unwrap();
             assert!(object.len() < 4_096, "{name}");
