@@ -13,9 +13,13 @@
 //! [`DiffError`]; nothing is said about them.
 
 pub(crate) mod assumed;
+mod examples;
 pub(crate) mod grammar;
+mod policies;
 pub(crate) mod subjects;
 pub(crate) mod walk;
+
+pub use policies::{DiffPoliciesError, PolicyDifference, WorkloadDifference, diff_policies};
 
 use crate::compile::Part;
 use crate::decisions::{Branch, Decision};

@@ -58,7 +58,10 @@ pub use arguments::Arguments;
 pub use automaton::Automaton;
 pub use compile::{CompileError, Part, PolicySet, compile};
 pub use decisions::{Branch, Decision, Test};
-pub use diff::{Answer, Decider, DiffError, Difference, Region, diff};
+pub use diff::{
+    Answer, Decider, DiffError, DiffPoliciesError, Difference, PolicyDifference, Region,
+    WorkloadDifference, diff, diff_policies,
+};
 pub use explain::{
     Considered, Effect, Explanation, Fate, Modifier, Naming, RuleRef, Side, Unlisted, explain,
 };

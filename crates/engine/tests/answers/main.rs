@@ -14,3 +14,4 @@ mod differences;
 mod generate;
 mod idle;
 mod random;
+mod workloads;
