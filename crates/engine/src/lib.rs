@@ -25,7 +25,8 @@
 //!
 //! Answers for people: [`explain`] says why, rule by rule and apart from the automata; [`verify`] decides
 //! the cases of a test file ([`Scenario`], operations as text in [`OperationSpec`]); [`Replay`] counts
-//! what policies make of recorded accesses. [`conformance`] runs the scenarios that every backend must
+//! what policies make of recorded accesses; [`diff`] and [`diff_policies`] say what a change of policies
+//! changes, [`shadowed`] which rules decide nothing, both with accesses that show it. [`conformance`] runs the scenarios that every backend must
 //! agree on.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]

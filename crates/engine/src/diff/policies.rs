@@ -165,6 +165,9 @@ struct Side<'a> {
     content: Policy,
 }
 
+/// A policy that selects a workload, with its number.
+type Chosen<'a> = (usize, &'a Side<'a>);
+
 /// The policy as it would be anywhere else.
 fn without_places(policy: &Policy) -> Policy {
     let mut policy = policy.clone();
@@ -227,9 +230,9 @@ impl Compared<'_> {
 
     fn difference(
         &self,
-        [(old, old_names), (new, new_names)]: [(&[(usize, &Side<'_>)], &[String]); 2],
+        [(old, old_names), (new, new_names)]: [(&[Chosen<'_>], &[String]); 2],
     ) -> Result<Difference, DiffPoliciesError> {
-        let compiled = |chosen: &[(usize, &Side<'_>)], names: &[String]| {
+        let compiled = |chosen: &[Chosen<'_>], names: &[String]| {
             let policies = chosen.iter().map(|(_, side)| Arc::clone(side.policy));
             let set = PolicySet::new(policies.collect(), self.postures);
             compile(&set).map_err(|source| DiffPoliciesError::Compile {
