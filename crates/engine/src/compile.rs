@@ -34,7 +34,7 @@ pub use error::{CompileError, Part};
 
 /// Different answers of one category, in cells. Ten thousand rules about a hundred different sources
 /// need 60,000; four million cells are 16 MiB here and in the kernel.
-const MAX_CELLS: usize = 4 << 20;
+pub(crate) const MAX_CELLS: usize = 4 << 20;
 
 /// Different sets of rules often come to the same row; this many to one, on average, are worked out
 /// before that is taken for an attempt to keep the compiler busy.

@@ -61,6 +61,12 @@ impl Known {
     pub(crate) fn answers(&self) -> &[(Test, bool)] {
         &self.0
     }
+
+    pub(crate) fn and(&self, test: Test, holds: bool) -> Self {
+        let mut answers = self.0.clone();
+        answers.push((test, holds));
+        Self(answers)
+    }
 }
 
 /// Too many tests for one decision, or too much work for one table.

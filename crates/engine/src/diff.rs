@@ -46,11 +46,11 @@ pub(crate) const LIMITS: Limits = Limits {
     answers: 32 << 20,
 };
 
-/// Why two rulesets cannot be compared, or one cannot be searched.
+/// Why two rulesets cannot be compared, or one cannot be searched for rules that decide nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiffError {
     /// Their patterns multiply each other.
-    #[error("comparing {part} rules needs more than {limit} states")]
+    #[error("going through {part} rules takes more than {limit} states")]
     TooComplex {
         /// Which automata.
         part: Part,
@@ -58,7 +58,7 @@ pub enum DiffError {
         limit: usize,
     },
     /// Too many objects and subjects are treated differently.
-    #[error("comparing {part} rules needs more than {limit} decisions")]
+    #[error("going through {part} rules takes more than {limit} decisions")]
     TooManyDecisions {
         /// Which table.
         part: Part,

@@ -30,6 +30,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 
+#[cfg(test)]
+extern crate self as gorget_engine;
+
 mod arguments;
 mod automaton;
 mod compile;
@@ -45,6 +48,7 @@ mod operation;
 mod precedence;
 mod replay;
 mod ruleset;
+mod shadowed;
 mod subsets;
 mod table;
 mod trees;
@@ -63,5 +67,6 @@ pub use objects::{object_bytes, object_from_bytes};
 pub use operation::{Actor, OperationError, OperationSpec};
 pub use replay::{RecordedAccess, Replay, Replayed, RuleUse, Sample, Tally, Unread, Use};
 pub use ruleset::{ContentId, RuleInfo, Ruleset, decide};
+pub use shadowed::{HiddenBy, Shadowed, ShadowedError, Why, shadowed};
 pub use table::{DecisionTable, Variant};
 pub use verify::{Case, CaseError, Observed, ReadError, Scenario, ScenarioError, Verified, verify};

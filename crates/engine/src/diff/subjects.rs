@@ -5,6 +5,7 @@
 //! The runtime has class 0, as has every image that no `fromSource` names; it stands for that class
 //! when there is no such image.
 
+use crate::automaton::Automaton;
 use crate::compile::Part;
 use crate::diff::DiffError;
 use crate::diff::grammar::Grammar;
@@ -18,7 +19,11 @@ pub(crate) struct Subjects<const N: usize>(Vec<(Subject, [u32; N])>);
 
 impl<const N: usize> Subjects<N> {
     pub(crate) fn of(rulesets: [&Ruleset; N], limit: usize) -> Result<Self, DiffError> {
-        let found = walk(rulesets.map(Ruleset::sources), Grammar::Image, limit);
+        Self::told_apart_by(rulesets.map(Ruleset::sources), limit)
+    }
+
+    pub(crate) fn told_apart_by(sources: [&Automaton; N], limit: usize) -> Result<Self, DiffError> {
+        let found = walk(sources, Grammar::Image, limit);
         let found = found.map_err(|TooManyStates| DiffError::TooComplex {
             part: Part::Sources,
             limit,
@@ -39,6 +44,10 @@ impl<const N: usize> Subjects<N> {
 
     pub(crate) fn get(&self, number: usize) -> Option<&Subject> {
         self.0.get(number).map(|(subject, _)| subject)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Subject, [u32; N])> {
+        self.0.iter()
     }
 
     /// The source classes of each subject.

@@ -12,4 +12,5 @@ mod build;
 mod differences;
 #[path = "../meaning/generate.rs"]
 mod generate;
+mod idle;
 mod random;

@@ -2,15 +2,18 @@
 //! Answers against `decide`, on random policy sets that differ in random ways.
 
 use crate::generate::{accesses, policies, rule, sets};
-use gorget_engine::{Answer, Difference, PolicySet, Region, Ruleset, compile, decide, diff};
-use gorget_model::{Access, Category, Object, Outcome};
+use gorget_engine::{
+    Answer, Considered, Difference, HiddenBy, Naming, PolicySet, Region, RuleInfo, Ruleset, Why,
+    compile, decide, diff, explain, shadowed,
+};
+use gorget_model::{Access, Category, Cause, Object, Outcome};
 use gorget_policy::Policy;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::sync::Arc;
 
-const SETS: u32 = 400;
+const SETS: u32 = 120;
 const ACCESSES_PER_SET: usize = 60;
 
 /// A small change to a policy set; the positions may be any number.
@@ -94,6 +97,17 @@ fn split(set: &PolicySet) -> PolicySet {
         }
     }
     split
+}
+
+fn without(set: &PolicySet, rule: &RuleInfo) -> PolicySet {
+    let mut set = set.clone();
+    for policy in &mut set.policies {
+        if policy.name == rule.policy && policy.namespace == rule.namespace {
+            let policy = Arc::make_mut(policy);
+            policy.rules.retain(|other| other.at != rule.at);
+        }
+    }
+    set
 }
 
 fn outcomes(rules: [&Ruleset; 2], access: &Access) -> [Outcome; 2] {
@@ -234,5 +248,61 @@ proptest! {
     fn split_policies_mean_the_same(set in sets()) {
         let (whole, split) = (compile(&set).unwrap(), compile(&split(&set)).unwrap());
         prop_assert!(diff(&whole, &split).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_rule_that_is_reported_can_be_taken_out(set in sets()) {
+        let rules = compile(&set).unwrap();
+        for idle in shadowed(&set).unwrap() {
+            let rest = compile(&without(&set, &idle.rule)).unwrap();
+            match &idle.allow_list {
+                None => prop_assert!(diff(&rules, &rest).unwrap().is_empty(), "{idle:?}"),
+                Some(access) => {
+                    let [with, without] = outcomes([&rules, &rest], access);
+                    prop_assert!(can_happen(access));
+                    prop_assert_eq!(decide(&rules, access).cause, Cause::DefaultPosture);
+                    prop_assert!(with != without, "{access:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_rule_that_hides_another_wins_at_the_witness(set in sets()) {
+        let rules = compile(&set).unwrap();
+        for idle in shadowed(&set).unwrap() {
+            let Why::Hidden(by) = &idle.why else {
+                continue;
+            };
+            for HiddenBy { rule, witness } in by {
+                let explanation = explain(&set, witness);
+                let info = |considered: &Considered| &rules.rules()[considered.rule.id.0 as usize];
+                prop_assert_eq!(explanation.winner().map(info), Some(rule));
+                let hidden = explanation.rules.iter().find(|other| info(other) == &idle.rule);
+                prop_assert!(hidden.is_some_and(|hidden| hidden.asks.is_some()), "{:?}", explanation);
+                prop_assert!(can_happen(witness), "{:?}", witness);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_reported_to_say_nothing_has_no_say(
+        set in sets(),
+        accesses in vec(accesses(), ACCESSES_PER_SET),
+    ) {
+        let rules = compile(&set).unwrap();
+        let reported = shadowed(&set).unwrap();
+        let silent: Vec<_> = reported
+            .iter()
+            .filter(|idle| !matches!(idle.why, Why::Hidden(_)))
+            .collect();
+        for access in accesses.iter().filter(|access| can_happen(access)) {
+            for considered in explain(&set, access).rules {
+                let info = &rules.rules()[considered.rule.id.0 as usize];
+                let by_its_own_name = !matches!(considered.names, None | Some(Naming::Below(_)));
+                let speaks = considered.asks.is_some() && by_its_own_name && !access.modes.tree;
+                prop_assert!(!speaks || !silent.iter().any(|idle| &idle.rule == info));
+            }
+        }
     }
 }
