@@ -166,9 +166,10 @@ pub(crate) fn rule() -> impl Strategy<Value = Rule> {
                     owner_only: modifiers.1,
                     no_terminal: modifiers.2,
                 },
-                allowed_arguments: match category {
-                    Category::Process => allowed_arguments,
-                    _ => BTreeSet::new(),
+                allowed_arguments: if category == Category::Process {
+                    allowed_arguments
+                } else {
+                    BTreeSet::new()
                 },
                 action,
                 severity: None,
