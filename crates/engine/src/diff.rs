@@ -502,6 +502,3 @@ impl Groups {
         (Rc::clone(pairs), [old_first, new_first])
     }
 }
-
-#[cfg(test)]
-mod tests;
