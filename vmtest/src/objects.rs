@@ -59,12 +59,16 @@ fn loopback(port: u16) -> SocketAddrV4 {
 }
 
 fn socket(argument: &str) -> io::Result<OwnedFd> {
-    let wrong = || io::Error::other(format!("`{argument}` is not family, type, protocol"));
-    let numbers: Vec<u16> = argument
-        .split(' ')
-        .map(|number| number.parse().map_err(|_| wrong()))
-        .collect::<Result<_, _>>()?;
-    let [family, kind, protocol] = numbers.try_into().map_err(|_| wrong())?;
+    let mut numbers = argument.split(' ').map(str::parse::<u16>);
+    let (Some(Ok(family)), Some(Ok(kind)), Some(Ok(protocol)), None) = (
+        numbers.next(),
+        numbers.next(),
+        numbers.next(),
+        numbers.next(),
+    ) else {
+        let why = format!("`{argument}` is not family, type and protocol");
+        return Err(io::Error::other(why));
+    };
     Ok(socket_with(
         AddressFamily::from_raw(family),
         SocketType::from_raw(kind.into()),

@@ -247,10 +247,7 @@ fn an_interactive_session_in_a_running_container_is_told_from_its_own_programs()
     put_in_force(&mut agent, "no-sessions", spec);
     assert_eq!(victim.does(Operation::Exec, "/opt/tool"), Done::Passed);
     assert_eq!(victim.container.exec("plain", &["/opt/tool"]).0, 0);
-    let client = "ctr task exec --tty --exec-id session victim /opt/tool";
-    let mut script = Command::new("script");
-    script.args(["-q", "-e", "-c", client, "/dev/null"]);
-    assert!(!script.status().unwrap().success());
+    assert!(!in_a_terminal("/opt/tool"));
     assert_fields(
         &agent.alert_about("/opt/tool"),
         &[
@@ -300,4 +297,26 @@ fn names_are_judged_on_the_packet_however_it_is_sent() {
         assert_eq!(ask(way, "seen.example"), Done::Passed, "{way:?}");
         assert_fields(&agent.alert_about("seen.example"), &[("Action", "Audit")]);
     }
+}
+
+#[test]
+fn a_program_is_told_by_its_terminal() {
+    let _containerd = Containerd::start();
+    let mut agent = Agent::start("");
+    let victim = Victim::start();
+    victim.has_program("/opt/tool");
+    let spec = "  process: {matchPaths: [{path: /opt/tool, pts: false}]}\n";
+    put_in_force(&mut agent, "no-people", spec);
+    assert_eq!(victim.container.exec("plain", &["/opt/tool"]).0, 0);
+    assert!(!in_a_terminal("/opt/tool"));
+    let fields = [("PolicyName", "no-people"), ("TTY", "pts0")];
+    assert_fields(&agent.alert_about("/opt/tool"), &fields);
+}
+
+/// Whether a program of the victim's ends with success when somebody starts it in a terminal.
+fn in_a_terminal(program: &str) -> bool {
+    let client = format!("ctr task exec --tty --exec-id session victim {program}");
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-c", &client, "/dev/null"]);
+    script.status().unwrap().success()
 }

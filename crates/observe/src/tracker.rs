@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Attribution and enrichment.
 
-use gorget_model::network::*;
+use gorget_model::network::{
+    AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP,
+    IPPROTO_TCP, IPPROTO_UDP, SOCK_DCCP, SOCK_DGRAM, SOCK_PACKET, SOCK_RAW, SOCK_RDM,
+    SOCK_SEQPACKET, SOCK_STREAM,
+};
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Cause, Event, KernelEvent, Node, Object, Operation,
     Outcome, PolicyRef, Preset, Process, Socket, TaskInfo, Workload,
@@ -257,13 +261,15 @@ fn data(operation: Operation, resource: &str) -> String {
 
 /// COMPAT: KubeArmor names the preset in the place of the enforcer.
 fn enforcer(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Preset(Preset::AnonymousMapExec) => "PRESET-AnonMapExecutionPreset",
-        Operation::Preset(Preset::FilelessExec) => "PRESET-FilelessExecutionPreset",
-        Operation::Preset(Preset::ProtectEnv) => "PRESET-ProtectEnvPreset",
-        Operation::Preset(Preset::ProtectProc) => "PRESET-ProtectProcPreset",
-        Operation::Preset(Preset::Exec) => "PRESET-ExecPreset",
-        _ => "BPFLSM",
+    let Operation::Preset(preset) = operation else {
+        return "BPFLSM";
+    };
+    match preset {
+        Preset::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
+        Preset::FilelessExec => "PRESET-FilelessExecutionPreset",
+        Preset::ProtectEnv => "PRESET-ProtectEnvPreset",
+        Preset::ProtectProc => "PRESET-ProtectProcPreset",
+        Preset::Exec => "PRESET-ExecPreset",
     }
 }
 

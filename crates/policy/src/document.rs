@@ -57,7 +57,7 @@ pub struct Parsed {
 }
 
 /// What one document gives.
-enum Document {
+pub(crate) enum Document {
     Policy(Policy),
     Network(NetworkPolicy),
 }
@@ -95,7 +95,7 @@ pub fn parse(file: &str, text: &str) -> Parsed {
 }
 
 /// What is in a document. Means nothing when errors were reported.
-fn read_document(
+pub(crate) fn read_document(
     document: &Node,
     copied: &mut Copied,
     problems: &mut Problems,

@@ -11,6 +11,7 @@
 use crate::problem::{Position, Problems, quote};
 use crate::shape::{Shape, Type, Words};
 use crate::yaml::{Entry, Mapping, Node, Value};
+use std::cmp::Reverse;
 use std::fmt::{self, Display};
 
 /// More words than this are not listed in a message.
@@ -339,7 +340,8 @@ fn most_similar(name: &str, known: &[&'static str]) -> Option<&'static str> {
     })
 }
 
-/// The word among `words` that differs from `word` by little more than a slip.
+/// The word among `words` that differs from `word` by little more than a slip; of several, the one
+/// that begins most like it.
 pub(crate) fn similar_word(word: &str, words: &[&'static str]) -> Option<&'static str> {
     let word = word.to_lowercase();
     let most = match word.chars().count() {
@@ -351,10 +353,15 @@ pub(crate) fn similar_word(word: &str, words: &[&'static str]) -> Option<&'stati
         .iter()
         .filter(|other| other.len().abs_diff(word.len()) <= 3);
     close
-        .map(|other| (edit_distance(&word, &other.to_lowercase()), *other))
-        .filter(|(distance, _)| *distance <= most)
+        .map(|other| {
+            let lower = other.to_lowercase();
+            let distance = edit_distance(&word, &lower);
+            let same = word.chars().zip(lower.chars()).take_while(|(a, b)| a == b);
+            (distance, Reverse(same.count()), *other)
+        })
+        .filter(|(distance, ..)| *distance <= most)
         .min()
-        .map(|(_, other)| other)
+        .map(|(.., other)| other)
 }
 
 /// Levenshtein's distance.
@@ -396,5 +403,7 @@ mod tests {
         assert_eq!(similar_word("Path", words), Some("path"));
         assert_eq!(similar_word("matchpath", words), Some("matchPaths"));
         assert_eq!(similar_word("volume", words), None);
+        let calls = &["mount", "umount2"];
+        assert_eq!(similar_word("umount", calls), Some("umount2"));
     }
 }

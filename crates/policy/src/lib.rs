@@ -11,7 +11,7 @@
 //! applied. Steps, each in its module: `yaml` (text to trees with positions), `shape` and `tables`
 //! (which fields there are), `fields` (typed access), `document`, `selector`, `meta`, `rules`,
 //! `objects`, `names` and `network_policy` (validation), `paths`, `glob` and `name_expression` (the
-//! small languages in strings), `problem` (what is reported).
+//! small languages in strings), `problem` (what is reported). [`schema`] renders the tables as CRDs.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
 
@@ -27,6 +27,7 @@ mod paths;
 mod policy;
 mod problem;
 mod rules;
+mod schema;
 mod selector;
 mod shape;
 mod tables;
@@ -44,3 +45,4 @@ pub use policy::{
     Rule, Selector, Source, Values,
 };
 pub use problem::{Problem, ProblemSeverity};
+pub use schema::schema;

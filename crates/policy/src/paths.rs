@@ -13,7 +13,7 @@ use crate::problem::quote;
 pub(crate) const MOST_PATH: usize = 4_096;
 
 /// What the kernel accepts as a file name (`NAME_MAX`).
-const MOST_NAME: usize = 255;
+pub(crate) const MOST_NAME: usize = 255;
 
 /// Why something is not a path, directory or name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

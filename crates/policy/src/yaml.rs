@@ -406,6 +406,11 @@ fn last_line_of_scalar(span: &Span, style: ScalarStyle) -> u32 {
     }
 }
 
+/// Whether a plain word is text.
+pub(crate) fn is_text(word: &str) -> bool {
+    matches!(resolve(word.to_owned()), Value::Text(_))
+}
+
 /// What YAML takes a plain word for.
 fn resolve(text: String) -> Value {
     match text.as_str() {

@@ -226,4 +226,61 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn what_is_written_from_tokens_is_read_back(tokens in tokens_without_runs_in_a_row()) {
+        let text = written(&tokens);
+        prop_assert_eq!(Glob::parse(&text).map(|glob| glob.tokens), Ok(tokens), "{}", text);
+    }
+}
+
+/// Tokens that a pattern can have, nested a little.
+fn tokens_without_runs_in_a_row() -> impl Strategy<Value = Vec<Token>> {
+    let class = prop::collection::vec((1..=0x7f_u8, 0..40_u8), 1..4).prop_map(|ranges| {
+        let ranges = ranges.into_iter();
+        let ranges = ranges.map(|(low, more)| (low, low.saturating_add(more).min(0x7f)));
+        Token::Class(merged(ranges.collect()))
+    });
+    let leaf = prop_oneof![
+        4 => (1..=0x7f_u8).prop_map(Token::Byte),
+        1 => Just(Token::One),
+        1 => Just(Token::Run),
+        1 => Just(Token::DeepRun),
+        1 => class,
+    ];
+    let token = leaf.prop_recursive(3, 40, 4, |token| {
+        let alternative = prop::collection::vec(token, 0..4).prop_map(without_runs_in_a_row);
+        prop::collection::vec(alternative, 2..4).prop_map(Token::Alternatives)
+    });
+    prop::collection::vec(token, 1..12).prop_map(without_runs_in_a_row)
+}
+
+/// `*` after `*` is another token.
+fn without_runs_in_a_row(mut tokens: Vec<Token>) -> Vec<Token> {
+    tokens.dedup_by(|right, left| {
+        let is_run = |token: &Token| matches!(token, Token::Run | Token::DeepRun);
+        is_run(left) && is_run(right)
+    });
+    tokens
+}
+
+/// A pattern with these tokens, everything quoted.
+fn written(tokens: &[Token]) -> String {
+    let quoted = |byte: u8| format!("\\{}", char::from(byte));
+    let token = |token: &Token| match token {
+        Token::Byte(byte) => quoted(*byte),
+        Token::One => "?".to_owned(),
+        Token::Run => "*".to_owned(),
+        Token::DeepRun => "**".to_owned(),
+        Token::Class(ranges) => {
+            let ranges = ranges.iter();
+            let ranges = ranges.map(|(low, high)| format!("{}-{}", quoted(*low), quoted(*high)));
+            format!("[{}]", ranges.collect::<String>())
+        }
+        Token::Alternatives(alternatives) => {
+            let alternatives: Vec<_> = alternatives.iter().map(|a| written(a)).collect();
+            format!("{{{}}}", alternatives.join(","))
+        }
+    };
+    tokens.iter().map(token).collect()
 }
