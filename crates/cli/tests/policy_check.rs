@@ -116,23 +116,23 @@ fn a_directory_is_read_to_its_end_but_for_what_is_hidden() {
         &["fleet"],
         1,
         &expect![[r#"
-        fleet/c.json:8:3: error: spec.actoin: unknown field `actoin`
-          8 |         "actoin": "Block"
-            |         ^
-            help: did you mean `action`? allowed here: `selector`, `process`, `file`, `severity`, `tags`, `message`, `action`
+            fleet/c.json:8:3: error: spec.actoin: unknown field `actoin`
+              8 |         "actoin": "Block"
+                |         ^
+                help: did you mean `action`? allowed here: `selector`, `process`, `file`, `network`, `capabilities`, `syscalls`, `presets`, `apparmor`, `severity`, `tags`, `message`, `action`
 
-        fleet/nested/a.yml:11:33: error: spec.file.matchPaths[0].action: `Bock` is not an action
-          11 |     - {path: "/srv/日本", action: Bock}
-             |                                   ^
-             help: did you mean `Block`?
+            fleet/nested/a.yml:11:33: error: spec.file.matchPaths[0].action: `Bock` is not an action
+              11 |     - {path: "/srv/日本", action: Bock}
+                 |                                   ^
+                 help: did you mean `Block`?
 
-        fleet/nested/a.yml:12:13: error: spec.file.matchPaths[1].path: `relative/path` does not begin with `/`
-          12 |     - path: relative/path
-             |             ^
-             help: write the absolute path
+            fleet/nested/a.yml:12:13: error: spec.file.matchPaths[1].path: `relative/path` does not begin with `/`
+              12 |     - path: relative/path
+                 |             ^
+                 help: write the absolute path
 
-        3 files, 2 policies, 3 errors, 0 warnings
-    "#]],
+            3 files, 2 policies, 3 errors, 0 warnings
+        "#]],
     );
 }
 
