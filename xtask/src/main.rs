@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use vm::{Job, Line, Suite, Vm};
+use vm::{Job, Kernel, Line, Suite, Vm};
 
 /// The exit code when the task itself fails.
 const FAILED: u8 = 101;
@@ -73,9 +73,9 @@ enum Bench {
 
 #[derive(Debug, Args)]
 struct VmArguments {
-    /// Debian release of the kernel
-    #[arg(long, value_enum, default_value_t = Suite::Bookworm)]
-    kernel: Suite,
+    /// Which kernel to boot
+    #[arg(long, value_enum, default_value_t = Kernel::V6_1)]
+    kernel: Kernel,
     /// Debian release of everything else
     #[arg(long, value_enum, default_value_t = Suite::Bookworm)]
     image: Suite,
