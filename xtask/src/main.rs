@@ -27,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use test::Scope;
 use vm::{Job, Kernel, Line, Suite, Vm};
 
 /// The exit code when the task itself fails.
@@ -48,6 +49,12 @@ enum Task {
         /// Leave out the virtual machine
         #[arg(long)]
         quick: bool,
+        /// Boot every kernel of the matrix, and not just two
+        #[arg(long, conflicts_with = "quick")]
+        all_kernels: bool,
+        /// Only the tests of the virtual machine, with this kernel
+        #[arg(long, value_enum, conflicts_with_all = ["quick", "all_kernels"])]
+        kernel: Option<Kernel>,
     },
     /// Measure what things cost
     Bench {
@@ -111,7 +118,16 @@ fn main() -> ExitCode {
         .context("cannot go to the top of the repository")
         .and_then(|()| match cli.task {
             Task::Demo => demo::run(),
-            Task::Test { quick } => test::run(quick),
+            Task::Test {
+                quick,
+                all_kernels,
+                kernel,
+            } => test::run(match kernel {
+                Some(kernel) => Scope::Kernel(kernel),
+                None if quick => Scope::Quick,
+                None if all_kernels => Scope::AllKernels,
+                None => Scope::Default,
+            }),
             Task::Bench {
                 what: Bench::Compile,
             } => bench::compile(),
