@@ -3,384 +3,19 @@
  * The programs that enforce. One program for each hook, for all policies and all workloads: adding
  * a policy adds table entries, never programs.
  *
- * Every hook comes down to check(): who is it (identity.h), may an earlier answer be given again,
- * what is the object's path (path.h), what does the workload's ruleset say (match.h), must
- * somebody be told (event.h). The agent shares with these programs what abi.h describes: it writes
- * `workloads`, `cgroups` and the ruleset tables and reads `alerts` and `losses`.
+ * Every hook comes down to check() or check_program() in decide.h; the hooks about mounts are in
+ * mounts.h. The agent shares with these programs what abi.h describes: it writes `workloads`,
+ * `cgroups` and the ruleset tables and reads `alerts` and `losses`.
  *
  * A denied operation returns -EACCES.
  */
-#include "path.h"
-#include "identity.h"
-#include "match.h"
-#include "event.h"
+#include "decide.h"
+#include "mounts.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum access {
-	ACCESS_READ = 1,
-	ACCESS_WRITE = 2,
-	ACCESS_TREE = 4,
-};
-
-/* What a decision is about. Kernel addresses are numbers here: they are only probe-read. */
-struct request {
-	u64 vfsmount;
-	u64 dentry;
-	u64 inode;
-	u32 operation;
-	u32 access;
-	/* Filled in on the way. */
-	u32 workload;
-	u32 source;
-	u32 variant;
-	u32 pad;
-	u64 active;
-};
-
-inline_always u32 is_owner(u64 inode)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	u32 uid = 0;
-
-	/* What does not exist yet will belong to who creates it. */
-	if (!inode)
-		return ABI_VARIANT_OWNER;
-	read_at(&uid, inode, struct inode, i_uid.val);
-	return uid == BPF_CORE_READ(task, cred, fsuid.val) ? ABI_VARIANT_OWNER : 0;
-}
-
-/* === remembered answers === */
-
-inline_always void describe(struct remembered *r, struct request *q, u32 renames, u32 mounts)
-{
-	u64 sb = 0;
-
-	r->dentry = q->dentry;
-	r->mount = q->vfsmount;
-	r->ruleset = (u32)q->active;
-	r->source = q->source;
-	r->rename_seq = renames;
-	r->mount_seq = mounts;
-	read_at(&r->parent, q->dentry, struct dentry, d_parent);
-	read_at(&r->name_hash, q->dentry, struct dentry, d_name.hash_len);
-	read_at(&r->ino, q->inode, struct inode, i_ino);
-	read_at(&sb, q->inode, struct inode, i_sb);
-	read_at(&r->dev, sb, struct super_block, s_dev);
-}
-
-/* dentry, mount, parent, name and inode are the same, and nothing was renamed or mounted since:
- * so the path is the same. */
-inline_always int same_object(const struct remembered *a, const struct remembered *b)
-{
-	return a->dentry == b->dentry && a->mount == b->mount && a->parent == b->parent &&
-	       a->name_hash == b->name_hash && a->ino == b->ino && a->dev == b->dev &&
-	       a->ruleset == b->ruleset && a->source == b->source &&
-	       a->rename_seq == b->rename_seq && a->mount_seq == b->mount_seq;
-}
-
-inline_always struct remembered *remembered_at(struct task_ctx *t, const struct remembered *r)
-{
-	u32 i = r->ino;
-
-	keep(i);
-	i &= ABI_REMEMBERED - 1;
-	return &t->remembered[i];
-}
-
-/*
- * Whether the request may go on without being decided again. Every opening of an audited file is
- * reported, but not every reading and writing of it while it is open.
- */
-inline_always int is_remembered(const struct remembered *r, const struct remembered *now,
-				struct request *q, u32 wanted)
-{
-	u32 known = r->passes;
-
-	if (q->operation == ABI_OP_PERMISSION)
-		known |= r->audited;
-	return (known & wanted) == wanted && same_object(r, now);
-}
-
-inline_always u32 variant_bits(struct request *q)
-{
-	u32 bits = 1u << (q->variant & 7);
-
-	if (q->access == (ACCESS_READ | ACCESS_WRITE))
-		bits |= 1u << (q->variant & ABI_VARIANT_OWNER);
-	return bits;
-}
-
-/* === deciding === */
-
-/*
- * Which sources of the ruleset the task's image is one of. Worked out once for each image and
- * ruleset, from the image that the kernel started and not from what the task says it is.
- */
-verified_once int update_source(struct task_ctx *t, struct scratch *s, struct request *q)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct lookup *l;
-	u64 exe, inode = 0, sb = 0, ino = 0;
-	u32 dev = 0;
-
-	if (!t || !s || !q)
-		return 0;
-	l = &s->lookup;
-	exe = (u64)BPF_CORE_READ(task, mm, exe_file);
-	l->automaton = ABI_AUTOMATON_SOURCE;
-	l->flags = LOOKUP_NOTHING;
-	if (exe) {
-		u64 vfsmount = 0, dentry = 0;
-
-		read_at(&vfsmount, exe, struct file, f_path.mnt);
-		read_at(&dentry, exe, struct file, f_path.dentry);
-		read_at(&inode, dentry, struct dentry, d_inode);
-		read_at(&ino, inode, struct inode, i_ino);
-		read_at(&sb, inode, struct inode, i_sb);
-		read_at(&dev, sb, struct super_block, s_dev);
-		if (!t->exe_ino || (t->exe_ino == ino && t->exe_dev == dev)) {
-			walk_path(s, vfsmount, dentry);
-			if (s->walk.status == WALK_DONE &&
-			    !is_foreign(q->workload, s->walk.visible_root)) {
-				l->flags = 0;
-				l->off = s->walk.off;
-			} else if (s->walk.status != WALK_NAMELESS) {
-				count_loss(ABI_LOSS_PATH_UNKNOWN);
-			}
-		}
-	}
-	if (lookup(q->active, &s->path, l))
-		return 1;
-	t->source = l->answer;
-	t->source_ruleset = (u32)q->active;
-	return 0;
-}
-
-/* Asks the ruleset in force; again when it was switched between two steps. */
-verified_once int ask(struct task_ctx *t, struct scratch *s, struct request *q)
-{
-	struct lookup *l;
-	struct walk *w;
-
-	if (!s || !q)
-		return 1;
-	l = &s->lookup;
-	w = &s->walk;
-	if (q->operation == ABI_OP_EXEC && t && t->entering == q->workload &&
-	    t->workload != q->workload) {
-		q->source = 0;
-	} else if (t) {
-		if (t->source_ruleset != (u32)q->active && update_source(t, s, q))
-			return 1;
-		q->source = t->source;
-	}
-	walk_path(s, q->vfsmount, q->dentry);
-	l->source = q->source;
-	l->variant = q->variant;
-	l->flags = q->access == (ACCESS_READ | ACCESS_WRITE) ? LOOKUP_READ_TOO : 0;
-	l->automaton = q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
-	l->off = w->off;
-	if (w->status == WALK_NAMELESS) {
-		l->flags |= LOOKUP_NOTHING;
-	} else if (w->status != WALK_DONE || is_foreign(q->workload, w->visible_root)) {
-		count_loss(ABI_LOSS_PATH_UNKNOWN);
-		l->flags |= LOOKUP_NOTHING;
-	}
-	if (q->operation == ABI_OP_EXEC && w->status == WALK_DONE) {
-		u32 links = 1;
-
-		read_at(&links, q->inode, struct inode, i_nlink);
-		if (!links) {
-			w->status = WALK_NAMELESS;
-			l->flags |= LOOKUP_NOTHING;
-		}
-	}
-	return lookup(q->active, &s->path, l);
-}
-
-/* No memory to build a path in: what the ruleset says of an object that nothing is known of. */
-verified_once u32 ask_blind(struct request *q)
-{
-	struct lookup l = {.flags = LOOKUP_NOTHING};
-
-	if (!q)
-		return 0;
-	count_loss(ABI_LOSS_NO_MEMORY);
-	l.variant = q->variant;
-	l.automaton = q->operation == ABI_OP_EXEC ? ABI_AUTOMATON_PROCESS : ABI_AUTOMATON_FILE;
-	if (lookup(q->active, NULL, &l))
-		return 0;
-	return l.answer;
-}
-
-inline_always int carry_out(u64 active, u32 verdict)
-{
-	if ((verdict & ABI_OUTCOME_MASK) != ABI_OUTCOME_BLOCK)
-		return 0;
-	return has_flag(active, ABI_ACTIVE_AUDITED) ? 0 : 1;
-}
-
-/* What is to be done about a decision. */
-enum todo {
-	DENY = 1,
-	/* Send the event that `struct scratch` describes. */
-	TELL = 2,
-};
-
-verified_once int decide(struct task_ctx *t, struct request *q)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct remembered *now = NULL, *slot = NULL;
-	struct scratch *s;
-	int missing, named, verdict = 0;
-	u32 answer;
-
-	if (!q)
-		return 0;
-	/* Without the kernel's counters nothing can be remembered. */
-	if (&rename_lock && &mount_lock && t && q->inode && q->operation != ABI_OP_EXEC &&
-	    !(q->access & ACCESS_TREE) && t->source_ruleset == (u32)q->active) {
-		q->source = t->source;
-		now = &t->candidate;
-		describe(now, q, sequence(&rename_lock), sequence(&mount_lock));
-		slot = remembered_at(t, now);
-		if (is_remembered(slot, now, q, variant_bits(q)))
-			return 0;
-	}
-	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!s)
-		return carry_out(q->active, ask_blind(q)) ? DENY : 0;
-	missing = ask(t, s, q);
-	if (missing) {
-		/* The table was switched under us, and its slot used again: ask the new one. */
-		q->active = active_of(q->workload);
-		if (!q->active)
-			return 0;
-		missing = ask(t, s, q);
-		slot = NULL;
-	}
-	if (missing) {
-		count_loss(ABI_LOSS_RULESET_MISSING);
-		return 0;
-	}
-	answer = s->lookup.answer;
-	named = s->walk.status == WALK_DONE && !(s->lookup.flags & LOOKUP_NOTHING);
-	if ((answer & ABI_OUTCOME_MASK) != ABI_OUTCOME_PASS) {
-		struct decision *d = &s->decision;
-
-		d->workload = q->workload;
-		d->ruleset = (u32)q->active;
-		d->verdict = answer;
-		d->operation = q->operation;
-		d->flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0;
-		read_at(&d->object_name, q->dentry, struct dentry, d_name.name);
-		verdict |= TELL;
-	}
-	if (carry_out(q->active, answer))
-		return verdict | DENY;
-	/* Only where the path was the same before and after: the counters were read before. */
-	if (slot && now && named && !((now->rename_seq | now->mount_seq) & 1)) {
-		if (same_object(slot, now)) {
-			now->passes = slot->passes;
-			now->audited = slot->audited;
-		} else {
-			now->passes = 0;
-			now->audited = 0;
-		}
-		if ((answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS)
-			now->passes |= variant_bits(q);
-		else
-			now->audited |= variant_bits(q);
-		*slot = *now;
-	}
-	return verdict;
-}
-
-/* Not nested in decide(): the stack is short. */
-inline_always int finish(int todo)
-{
-	if (todo & TELL)
-		emit();
-	return todo & DENY ? -EACCES : 0;
-}
-
-/*
- * Pipes, sockets and memfds are no files of the tree: no rule can name them, and an allow list is
- * about the tree. Running a memfd is another matter, and judged as a process.
- */
-inline_always int is_nameless(u64 dentry, u64 inode)
-{
-	u64 parent = 0;
-	u16 mode = 0;
-
-	read_at(&parent, dentry, struct dentry, d_parent);
-	if (parent != dentry)
-		return 0;
-	/* The root of a file system is its own parent, too. */
-	read_at(&mode, inode, struct inode, i_mode);
-	return (mode & S_IFMT) != S_IFDIR;
-}
-
-/* Every file hook. */
-verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct request q = {};
-	struct task_ctx *t;
-
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
-		return 0;
-	t = bpf_task_storage_get(&tasks, task, NULL, 0);
-	if (!t && (bound_cgroups || active_of(0)))
-		t = current_ctx();
-	if (t)
-		q.workload = t->workload;
-	else if (bound_cgroups)
-		q.workload = current_cgroup_workload();
-	q.active = active_of(q.workload);
-	if (!has_flag(q.active,
-		      access & ACCESS_TREE ? ABI_ACTIVE_FILE | ABI_ACTIVE_TREE : ABI_ACTIVE_FILE))
-		return 0;
-	q.vfsmount = vfsmount;
-	q.dentry = dentry;
-	q.operation = operation;
-	q.access = access;
-	read_at(&q.inode, dentry, struct dentry, d_inode);
-	if (is_nameless(dentry, q.inode))
-		return 0;
-	q.variant = is_owner(q.inode);
-	if (access & (ACCESS_WRITE | ACCESS_TREE))
-		q.variant |= ABI_VARIANT_WRITE;
-	if (access & ACCESS_TREE)
-		q.variant |= ABI_VARIANT_TREE;
-	return finish(decide(t, &q));
-}
-
-inline_always int deny_if(int denied)
-{
-	return denied ? -EACCES : 0;
-}
-
-/* For hooks that get a directory and a name in it. */
-inline_always int check_entry(const struct path *dir, struct dentry *dentry, u32 operation,
-			      u32 access)
-{
-	u64 vfsmount = 0;
-
-	read_at(&vfsmount, dir, struct path, mnt);
-	return deny_if(check(vfsmount, address(dentry), operation, access));
-}
-
-/* For hooks that get what is acted upon. */
-inline_always int check_path(const struct path *path, u32 operation, u32 access)
-{
-	u64 vfsmount = 0, dentry = 0;
-
-	read_at(&vfsmount, path, struct path, mnt);
-	read_at(&dentry, path, struct path, dentry);
-	return deny_if(check(vfsmount, dentry, operation, access));
-}
+/* Whether inode_setattr gets the mount's idmap before the dentry (since 6.9); set by the agent. */
+const volatile u32 setattr_gets_idmap;
 
 inline_always u32 dentry_mode(struct dentry *dentry)
 {
@@ -403,33 +38,105 @@ inline_always u32 dentry_mode(struct dentry *dentry)
 SEC("lsm/bprm_check_security")
 int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 {
-	struct request q = {};
 	struct task_ctx *t;
+	u64 vfsmount, dentry;
 
 	if (ret)
 		return ret;
 	t = current_ctx();
 	if (t) {
-		q.workload = t->workload;
-		t->entering = t->workload;
-		if (!q.workload) {
-			q.workload = current_cgroup_workload();
-			t->entering = q.workload;
-		}
+		t->entering = t->workload ? t->workload : current_cgroup_workload();
+		t->opened_ino = 0;
 	} else if (current_cgroup_workload()) {
 		/* It could not be remembered that the task is in the workload now. */
 		count_loss(ABI_LOSS_NO_MEMORY);
 		return -ENOMEM;
 	}
-	q.vfsmount = (u64)BPF_CORE_READ(bprm, file, f_path.mnt);
-	q.dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
-	read_at(&q.inode, q.dentry, struct dentry, d_inode);
-	q.active = active_of(q.workload);
-	if (!has_flag(q.active, ABI_ACTIVE_PROCESS))
+	vfsmount = (u64)BPF_CORE_READ(bprm, file, f_path.mnt);
+	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
+	return deny_if(check_program(vfsmount, dentry, ABI_OP_EXEC, 0));
+}
+
+/* === loaders === */
+
+inline_always int is_loader(u32 workload, u64 ino, u32 dev)
+{
+	struct workload_root *root = bpf_map_lookup_elem(&roots, &workload);
+
+	if (!root)
 		return 0;
-	q.operation = ABI_OP_EXEC;
-	q.variant = is_owner(q.inode);
-	return finish(decide(t, &q));
+	if (root->loaders_known > ABI_LOADERS)
+		return 1;
+	for (int i = 0; i < ABI_LOADERS; i++) {
+		if (root->loaders[i].ino == ino && root->loaders[i].dev == dev)
+			return 1;
+	}
+	return 0;
+}
+
+inline_always void learn_loader(u32 workload, u64 ino, u32 dev)
+{
+	struct workload_root *root;
+	u32 i;
+
+	if (is_loader(workload, ino, dev))
+		return;
+	root = bpf_map_lookup_elem(&roots, &workload);
+	if (!root)
+		return;
+	i = root->loaders_known;
+	if (i < ABI_LOADERS) {
+		root->loaders[i].dev = dev;
+		root->loaders[i].ino = ino;
+	}
+	root->loaders_known = i + 1;
+}
+
+/* The image that an execve opens after the last one that was judged: it starts that one. */
+inline_always void note_opened(struct file *file)
+{
+	struct task_ctx *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+	u64 inode = 0;
+
+	if (!t)
+		return;
+	read_at(&inode, file->f_path.dentry, struct dentry, d_inode);
+	identify(inode, &t->opened_ino, &t->opened_dev);
+}
+
+/*
+ * `ld.so PROGRAM` runs PROGRAM: the first file that a loader maps to execute it is judged as a
+ * program, and is the subject from then on. A loader that never loaded anything in this workload is
+ * not known; an image that was started without one may be one, and is taken for one when it maps
+ * what may be executed. Libraries are mapped after that and are not judged.
+ */
+inline_always int check_loaded(struct file *file)
+{
+	struct task_ctx *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+	u64 vfsmount, dentry, inode = 0, ino = 0;
+	u32 dev = 0;
+	u16 mode = 0;
+
+	if (!t || t->loading == LOADING_NOTHING)
+		return 0;
+	vfsmount = address(file->f_path.mnt);
+	dentry = address(file->f_path.dentry);
+	read_at(&inode, dentry, struct dentry, d_inode);
+	identify(inode, &ino, &dev);
+	if (ino == t->exe_ino && dev == t->exe_dev)
+		return 0;
+	read_at(&mode, inode, struct inode, i_mode);
+	if (t->loading == LOADING_PROGRAMS && !(mode & S_IXUGO))
+		return 0;
+	if (check_program(vfsmount, dentry, ABI_OP_LOAD, 0))
+		return -EACCES;
+	t->loading = LOADING_NOTHING;
+	t->loaded_vfsmount = vfsmount;
+	t->loaded_dentry = dentry;
+	t->loaded_dev = dev;
+	t->loaded_ino = ino;
+	t->source_ruleset = 0;
+	return 0;
 }
 
 SEC("lsm/bprm_committed_creds")
@@ -437,22 +144,28 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_ctx *t = bpf_task_storage_get(&tasks, task, NULL, 0);
-	u64 dentry, inode = 0, sb = 0;
+	u64 dentry, inode = 0;
 
 	if (!t)
 		return 0;
 	if (t->entering && !t->workload) {
 		/* The runtime has made the container's root the task's own by now. */
-		learn_root(t->entering, (u64)BPF_CORE_READ(task, fs, root.dentry));
+		learn_root(t->entering, task);
 		t->workload = t->entering;
 	}
 	t->entering = 0;
 	t->source_ruleset = 0;
+	t->loaded_ino = 0;
 	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
 	read_at(&inode, dentry, struct dentry, d_inode);
-	read_at(&t->exe_ino, inode, struct inode, i_ino);
-	read_at(&sb, inode, struct inode, i_sb);
-	read_at(&t->exe_dev, sb, struct super_block, s_dev);
+	identify(inode, &t->exe_ino, &t->exe_dev);
+	t->loading = LOADING_NOTHING;
+	if (t->opened_ino)
+		learn_loader(t->workload, t->opened_ino, t->opened_dev);
+	else if (is_loader(t->workload, t->exe_ino, t->exe_dev))
+		t->loading = LOADING_ANYTHING;
+	else
+		t->loading = LOADING_PROGRAMS;
 	return 0;
 }
 
@@ -477,6 +190,11 @@ int BPF_PROG(task_alloc, struct task_struct *child, unsigned long clone_flags, i
 	t->source_ruleset = parent->source_ruleset;
 	t->exe_ino = parent->exe_ino;
 	t->exe_dev = parent->exe_dev;
+	t->loading = parent->loading;
+	t->loaded_ino = parent->loaded_ino;
+	t->loaded_dev = parent->loaded_dev;
+	t->loaded_vfsmount = parent->loaded_vfsmount;
+	t->loaded_dentry = parent->loaded_dentry;
 	return 0;
 }
 
@@ -507,13 +225,13 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 	struct task_ctx *t;
 	struct scratch *s;
 	struct file *exe;
-	u64 root;
+	u64 vfsmount, dentry;
 	u32 index;
 
 	if (!task || (BPF_CORE_READ(task, flags) & PF_KTHREAD))
 		return 0;
 	if (BPF_CORE_READ(task, pid) == 1) {
-		learn_root(0, (u64)BPF_CORE_READ(task, fs, root.dentry));
+		learn_root(0, task);
 		return 0;
 	}
 	index = task_cgroup_workload(task);
@@ -530,33 +248,87 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 	}
 	if (t->workload)
 		return 0;
-	walk_path(s, (u64)BPF_CORE_READ(exe, f_path.mnt), (u64)BPF_CORE_READ(exe, f_path.dentry));
-	root = (u64)BPF_CORE_READ(task, fs, root.dentry);
+	vfsmount = (u64)BPF_CORE_READ(exe, f_path.mnt);
+	dentry = (u64)BPF_CORE_READ(exe, f_path.dentry);
 	/* The runtime's own image is seen below the host's root, or is a memfd. */
-	if (s->walk.status != WALK_DONE || !is_foreign(0, s->walk.visible_root))
+	s->walk.workload = 0;
+	walk_path(s, vfsmount, dentry);
+	if (s->walk.status != WALK_DONE || s->walk.rooted)
 		return 0;
-	learn_root(index, root);
-	if (!is_foreign(index, s->walk.visible_root))
+	learn_root(index, task);
+	s->walk.workload = index;
+	walk_path(s, vfsmount, dentry);
+	if (s->walk.rooted)
 		t->workload = index;
 	return 0;
 }
 
 /* === files === */
 
+/*
+ * A stacked file system (overlay) opens files below itself, with a second call of the hook. The
+ * layers of a container's own root are the runtime's; a second stack over what the workload has
+ * must not show what is protected there. Gives the dentry below, 0 when there is nothing to judge.
+ */
+inline_always int is_stacked(struct file *file, u64 *below)
+{
+	struct task_ctx *t;
+	struct workload_root *root;
+	u64 outer = 0, sb = 0, node = 0;
+	u32 workload = 0;
+
+	*below = 0;
+	if (bpf_core_type_exists(struct backing_file)) {
+		if (!(file->f_mode & FMODE_BACKING))
+			return 0;
+		*below = address(file->f_path.dentry);
+		read_at(&outer, address(file) - bpf_core_field_offset(struct backing_file, file),
+			struct backing_file, user_path.dentry);
+		read_at(&sb, outer, struct dentry, d_sb);
+	} else {
+		/* KERNEL: before 6.5 it has the path of the file above and the inode below. */
+		sb = address(file->f_path.dentry->d_sb);
+		if (sb == address(file->f_inode->i_sb))
+			return 0;
+		node = address(file->f_inode->i_dentry.first);
+		if (node)
+			*below = node - bpf_core_field_offset(struct dentry, d_u.d_alias);
+	}
+	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+	if (t)
+		workload = t->workload;
+	root = bpf_map_lookup_elem(&roots, &workload);
+	if (root && root->sb == sb)
+		*below = 0;
+	return 1;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file, int ret)
 {
-	u32 mode = file->f_mode, access = 0;
+	u32 mode = file->f_mode, access = 0, program = file->f_flags & FMODE_EXEC_FLAG;
+	u64 below;
 
 	if (ret)
 		return ret;
-	/* Opened to be executed: judged as a process. */
-	if (file->f_flags & FMODE_EXEC_FLAG)
-		return 0;
 	if (mode & FMODE_READ)
 		access |= ACCESS_READ;
 	if (mode & FMODE_WRITE)
 		access |= ACCESS_WRITE;
+	if (is_stacked(file, &below)) {
+		if (!below)
+			return 0;
+		if (program)
+			ret = check_program(0, below, ABI_OP_EXEC, REQUEST_NAMED_ONLY);
+		else
+			ret = check(0, below, ABI_OP_OPEN, access, REQUEST_NAMED_ONLY);
+		return deny_if(ret);
+	}
+	if (program) {
+		/* Judged as a process. */
+		note_opened(file);
+		return 0;
+	}
 	return check_path(&file->f_path, ABI_OP_OPEN, access);
 }
 
@@ -568,7 +340,8 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 
 	if (ret)
 		return ret;
-	if (file->f_flags & FMODE_EXEC_FLAG)
+	/* The file above a backing file was judged. */
+	if ((file->f_flags & FMODE_EXEC_FLAG) || (file->f_mode & FMODE_BACKING))
 		return 0;
 	if (mask & MAY_READ)
 		access |= ACCESS_READ;
@@ -577,6 +350,44 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 	if (!access)
 		return 0;
 	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+}
+
+/* Mapping an open file reads it, whatever protection is asked for now; a shared one that is open
+ * for writing may be written without another word. */
+SEC("lsm/mmap_file")
+int BPF_PROG(mmap_file, struct file *file, unsigned long asked, unsigned long prot,
+	     unsigned long flags, int ret)
+{
+	u32 access = ACCESS_READ;
+
+	if (ret)
+		return ret;
+	if (!file)
+		return 0;
+	if (prot & PROT_EXEC) {
+		ret = check_loaded(file);
+		if (ret)
+			return ret;
+	}
+	if (file->f_flags & FMODE_EXEC_FLAG)
+		return 0;
+	if ((flags & MAP_TYPE) != MAP_PRIVATE && (file->f_mode & FMODE_WRITE))
+		access |= ACCESS_WRITE;
+	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, unsigned long prot,
+	     int ret)
+{
+	struct file *file;
+
+	if (ret)
+		return ret;
+	if (!(prot & PROT_EXEC))
+		return 0;
+	file = vma->vm_file;
+	return file ? check_loaded(file) : 0;
 }
 
 SEC("lsm/path_mknod")
@@ -619,25 +430,35 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 	ret = check_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
 	if (ret)
 		return ret;
+	ret = check_carried(dir, old, ABI_OP_LINK);
+	if (ret)
+		return ret;
 	return check_entry(dir, dentry, ABI_OP_LINK, ACCESS_WRITE);
 }
 
-inline_always u32 rename_access(struct dentry *dentry)
-{
-	return dentry_mode(dentry) == S_IFDIR ? ACCESS_WRITE | ACCESS_TREE : ACCESS_WRITE;
-}
-
-/* An exchange moves both; a plain rename removes what stands at the new name. */
+/*
+ * An exchange moves both; a plain rename removes what stands at the new name. Where a directory
+ * moves, everything below both names is something else afterwards.
+ */
 SEC("lsm/path_rename")
 int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
-	     const struct path *new_dir, struct dentry *new)
+	     const struct path *new_dir, struct dentry *new, unsigned int flags)
 {
+	u32 access = ACCESS_WRITE;
 	int ret;
 
-	ret = check_entry(old_dir, old, ABI_OP_RENAME, rename_access(old));
+	if (dentry_mode(old) == S_IFDIR || dentry_mode(new) == S_IFDIR)
+		access |= ACCESS_TREE;
+	ret = check_entry(old_dir, old, ABI_OP_RENAME, access);
 	if (ret)
 		return ret;
-	return check_entry(new_dir, new, ABI_OP_RENAME, rename_access(new));
+	ret = check_entry(new_dir, new, ABI_OP_RENAME, access);
+	if (ret || (access & ACCESS_TREE))
+		return ret;
+	ret = check_carried(old_dir, old, ABI_OP_RENAME);
+	if (ret || !(flags & RENAME_EXCHANGE))
+		return ret;
+	return check_carried(new_dir, new, ABI_OP_RENAME);
 }
 
 SEC("lsm/path_chmod")
@@ -656,6 +477,126 @@ SEC("lsm/path_truncate")
 int BPF_PROG(path_truncate, const struct path *path, int ret)
 {
 	return ret ? ret : check_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+}
+
+/* Since 6.2 for open files. */
+SEC("lsm/file_truncate")
+int BPF_PROG(file_truncate, struct file *file, int ret)
+{
+	return ret ? ret : check_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+}
+
+/* === metadata: hooks that get no mount === */
+
+/*
+ * With borrowed credentials it is a stacked file system that acts, for a caller who was judged:
+ * what has no name in the workload then is not the workload's business.
+ */
+inline_always int check_dentry(u64 dentry, u32 operation)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 flags = 0;
+
+	if (BPF_CORE_READ(task, cred) != BPF_CORE_READ(task, real_cred))
+		flags = REQUEST_NAMED_ONLY;
+	return deny_if(check(0, dentry, operation, ACCESS_WRITE, flags));
+}
+
+/* Times. Mode, owner and length have hooks of their own, which came first. */
+SEC("lsm/inode_setattr")
+int inode_setattr(unsigned long long *ctx)
+{
+	u64 dentry, attributes;
+	u32 what = 0;
+
+	if (setattr_gets_idmap) {
+		dentry = address((void *)ctx[1]);
+		attributes = address((void *)ctx[2]);
+	} else {
+		dentry = address((void *)ctx[0]);
+		attributes = address((void *)ctx[1]);
+	}
+	read_at(&what, attributes, struct iattr, ia_valid);
+	if (what & (ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_SIZE))
+		return 0;
+	if (!(what & (ATTR_ATIME | ATTR_MTIME)))
+		return 0;
+	return check_dentry(dentry, ABI_OP_SETATTR);
+}
+
+SEC("lsm/inode_setxattr")
+int BPF_PROG(inode_setxattr, void *idmap, struct dentry *dentry)
+{
+	return check_dentry(address(dentry), ABI_OP_SETXATTR);
+}
+
+SEC("lsm/inode_removexattr")
+int BPF_PROG(inode_removexattr, void *idmap, struct dentry *dentry)
+{
+	return check_dentry(address(dentry), ABI_OP_SETXATTR);
+}
+
+/* Since 6.2; before, access lists were extended attributes like others. */
+SEC("lsm/inode_set_acl")
+int BPF_PROG(inode_set_acl, void *idmap, struct dentry *dentry)
+{
+	return check_dentry(address(dentry), ABI_OP_SETXATTR);
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(inode_remove_acl, void *idmap, struct dentry *dentry)
+{
+	return check_dentry(address(dentry), ABI_OP_SETXATTR);
+}
+
+/* Since 6.17: file_setattr(2). */
+SEC("lsm/inode_file_setattr")
+int BPF_PROG(inode_file_setattr, struct dentry *dentry)
+{
+	return check_dentry(address(dentry), ABI_OP_SETATTR);
+}
+
+/* Commands that change content or metadata and need no descriptor that is open for writing. */
+enum {
+	FS_IOC_SETFLAGS = 0x40086602,
+	FS_IOC32_SETFLAGS = 0x40046602,
+	FS_IOC_SETVERSION = 0x40087602,
+	FS_IOC32_SETVERSION = 0x40047602,
+	FS_IOC_FSSETXATTR = 0x401c5820,
+	FS_IOC_SET_ENCRYPTION_POLICY = 0x800c6613,
+	FS_IOC_ENABLE_VERITY = 0x40806685,
+	FICLONE = 0x40049409,
+	FICLONERANGE = 0x4020940d,
+};
+
+inline_always int check_ioctl(struct file *file, unsigned int command)
+{
+	switch (command) {
+	case FS_IOC_SETFLAGS:
+	case FS_IOC32_SETFLAGS:
+	case FS_IOC_SETVERSION:
+	case FS_IOC32_SETVERSION:
+	case FS_IOC_FSSETXATTR:
+	case FS_IOC_SET_ENCRYPTION_POLICY:
+	case FS_IOC_ENABLE_VERITY:
+	case FICLONE:
+	case FICLONERANGE:
+		return check_path(&file->f_path, ABI_OP_IOCTL, ACCESS_WRITE);
+	}
+	return 0;
+}
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(file_ioctl, struct file *file, unsigned int command)
+{
+	return check_ioctl(file, command);
+}
+
+/* The same by a 32-bit program, since 6.8. */
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(file_ioctl_compat, struct file *file, unsigned int command)
+{
+	return check_ioctl(file, command);
 }
 
 /* Types that no map mentions, so that the Rust side gets them too. */

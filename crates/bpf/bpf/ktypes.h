@@ -28,6 +28,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
@@ -44,6 +45,8 @@ enum {
 	FMODE_WRITE = 0x2,
 	/* __FMODE_EXEC: opened by execve, not by the program. */
 	FMODE_EXEC_FLAG = 0x20,
+	/* The file that a stacked file system opens below itself (since 6.5). */
+	FMODE_BACKING = 0x2000000,
 	MAY_WRITE = 0x2,
 	MAY_READ = 0x4,
 	MAY_APPEND = 0x8,
@@ -51,8 +54,31 @@ enum {
 
 enum {
 	S_IFMT = 00170000,
-	S_IFSOCK = 0140000,
 	S_IFDIR = 0040000,
+	S_IXUGO = 00111,
+	ATTR_MODE = 0x1,
+	ATTR_UID = 0x2,
+	ATTR_GID = 0x4,
+	ATTR_SIZE = 0x8,
+	ATTR_ATIME = 0x10,
+	ATTR_MTIME = 0x20,
+	RENAME_EXCHANGE = 0x2,
+	/* SB_NOUSER: cannot be mounted by anybody. */
+	SB_NOUSER_BIT = 0x80000000,
+	HUGETLBFS_MAGIC = 0x958458f6,
+};
+
+/* include/uapi/linux/mount.h, mman.h */
+enum {
+	MS_REMOUNT = 0x20,
+	MS_BIND = 0x1000,
+	MS_MOVE = 0x2000,
+	/* MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED. */
+	MS_PROPAGATION = 0x1e0000,
+	PROT_WRITE = 0x2,
+	PROT_EXEC = 0x4,
+	MAP_TYPE = 0xf,
+	MAP_PRIVATE = 0x2,
 };
 
 /* include/linux/sched.h */
@@ -87,8 +113,24 @@ typedef struct {
 	u32 val;
 } kgid_t;
 
+struct list_head {
+	struct list_head *next;
+} KTYPE;
+
+struct hlist_node {
+	struct hlist_node *next;
+} KTYPE;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KTYPE;
+
 struct super_block {
 	u32 s_dev;
+	unsigned long s_flags;
+	unsigned long s_magic;
+	struct dentry *s_root;
+	struct list_head s_mounts;
 } KTYPE;
 
 struct inode {
@@ -97,12 +139,21 @@ struct inode {
 	u32 i_nlink;
 	u64 i_ino;
 	struct super_block *i_sb;
+	struct hlist_head i_dentry;
+} KTYPE;
+
+struct iattr {
+	u32 ia_valid;
 } KTYPE;
 
 struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
+	union {
+		struct hlist_node d_alias;
+	} d_u;
 } KTYPE;
 
 struct vfsmount {
@@ -113,6 +164,17 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct list_head mnt_instance;
+	struct mnt_namespace *mnt_ns;
+} KTYPE;
+
+/* Since 6.18 the mounts of a file system are linked by themselves. */
+struct mount___linked {
+	struct mount___linked *mnt_next_for_sb;
+} KTYPE;
+
+struct super_block___linked {
+	struct mount___linked *s_mounts;
 } KTYPE;
 
 struct path {
@@ -122,8 +184,19 @@ struct path {
 
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 	u32 f_mode;
 	u32 f_flags;
+} KTYPE;
+
+/* Since 6.5. */
+struct backing_file {
+	struct file file;
+	struct path user_path;
+} KTYPE;
+
+struct vm_area_struct {
+	struct file *vm_file;
 } KTYPE;
 
 struct mm_struct {
@@ -139,6 +212,10 @@ struct cred {
 struct fs_struct {
 	struct path root;
 	struct path pwd;
+} KTYPE;
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
 } KTYPE;
 
 struct tty_struct {
@@ -184,7 +261,9 @@ struct task_struct {
 	int tgid;
 	struct mm_struct *mm;
 	const struct cred *cred;
+	const struct cred *real_cred;
 	struct fs_struct *fs;
+	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;

@@ -123,6 +123,13 @@ fn operation(value: u32) -> Result<Operation, DecodeError> {
         abi::operation::ABI_OP_CHMOD => Operation::Chmod,
         abi::operation::ABI_OP_CHOWN => Operation::Chown,
         abi::operation::ABI_OP_TRUNCATE => Operation::Truncate,
+        abi::operation::ABI_OP_SETATTR => Operation::Setattr,
+        abi::operation::ABI_OP_SETXATTR => Operation::Setxattr,
+        abi::operation::ABI_OP_IOCTL => Operation::Ioctl,
+        abi::operation::ABI_OP_MOUNT => Operation::Mount,
+        abi::operation::ABI_OP_UMOUNT => Operation::Umount,
+        abi::operation::ABI_OP_PIVOT_ROOT => Operation::PivotRoot,
+        abi::operation::ABI_OP_LOAD => Operation::Load,
         abi::operation(value) => {
             return Err(DecodeError::Range {
                 field: "operation",

@@ -181,7 +181,7 @@ fn unknown_workload(index: u32) -> Arc<Workload> {
 
 /// The object as people read it. An image without a name says so.
 fn object_name(operation: Operation, object: &[u8]) -> String {
-    if object.is_empty() && operation == Operation::Exec {
+    if object.is_empty() && operation.category() == Category::Process {
         return "anon:".to_owned();
     }
     text(object)
