@@ -76,6 +76,8 @@ pub enum Operation {
     ExecWith,
     /// Execute a copy of a program in memory.
     ExecMemfd,
+    /// The argument says how: `at once`, `later`, from a `memfd`, or from the program's own file.
+    MapExecutable,
 }
 
 impl Operation {
@@ -112,6 +114,7 @@ impl Operation {
             Self::Capability => "capability",
             Self::ExecWith => "exec-with",
             Self::ExecMemfd => "exec-memfd",
+            Self::MapExecutable => "map-executable",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! is kept open is found again by the argument it was made with.
 
 use rustix::fs::{CWD, FileType, MemfdFlags, Mode, Uid, memfd_create, mknodat};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, accept, bind, connect,
     getsockname, listen, recv, send, sendto, socket_with,
@@ -40,6 +41,7 @@ pub fn perform(operation: &str, argument: &str, kept: &mut Kept) -> Option<io::R
         "capability" => use_capability(argument),
         "exec-with" => run(argument),
         "exec-memfd" => run_from_memory(argument),
+        "map-executable" => map_executable(argument),
         _ => return None,
     })
 }
@@ -191,6 +193,37 @@ fn run_from_memory(program: &str) -> io::Result<()> {
     file.write_all(&std::fs::read(program)?)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     ended(Command::new(path).arg0(program).arg("end"))
+}
+
+/// Makes memory executable, in one of the ways that code without a file comes by it.
+#[expect(
+    unsafe_code,
+    reason = "nobody uses the memory, which is gone with the process"
+)]
+fn map_executable(way: &str) -> io::Result<()> {
+    let (null, length) = (std::ptr::null_mut(), 4096);
+    let (data, code) = (
+        ProtFlags::READ | ProtFlags::WRITE,
+        ProtFlags::READ | ProtFlags::EXEC,
+    );
+    let flags = MapFlags::PRIVATE;
+    // SAFETY: all addresses are chosen by the kernel, and nothing is read or written.
+    let mapped = unsafe {
+        match way {
+            "at once" => mmap_anonymous(null, length, code, flags).map(drop),
+            "later" => mmap_anonymous(null, length, data, flags)
+                .and_then(|memory| mprotect(memory, length, MprotectFlags::EXEC)),
+            "memfd" => memfd_create("code", MemfdFlags::empty())
+                .and_then(|memory| mmap(null, length, code, flags, memory, 0))
+                .map(drop),
+            "library" => {
+                let library = std::fs::File::open("/proc/self/exe")?;
+                mmap(null, length, code, flags, library, 0).map(drop)
+            }
+            _ => return Err(io::Error::other(format!("no such way: `{way}`"))),
+        }
+    };
+    Ok(mapped?)
 }
 
 /// A program that was killed before its first instruction was denied.

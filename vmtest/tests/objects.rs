@@ -238,6 +238,26 @@ fn processes_are_hidden_from_each_other_in_proc() {
 }
 
 #[test]
+fn memory_without_a_file_does_not_become_executable() {
+    let _containerd = Containerd::start();
+    let mut agent = Agent::start("");
+    let mut victim = Victim::start();
+    let ways = ["at once", "later", "memfd"];
+    for way in ways {
+        assert_eq!(victim.does(Operation::MapExecutable, way), Done::Passed);
+    }
+    let spec = "  presets: [{name: anonymousMapExec, action: Block}]\n";
+    put_in_force(&mut agent, "no-injected-code", spec);
+    for way in ways {
+        assert_eq!(victim.does(Operation::MapExecutable, way), Done::Denied);
+        let fields = [("Enforcer", "PRESET-AnonMapExecutionPreset")];
+        assert_fields(&agent.next_alert(), &fields);
+    }
+    let library = victim.does(Operation::MapExecutable, "library");
+    assert_eq!(library, Done::Passed);
+}
+
+#[test]
 fn an_interactive_session_in_a_running_container_is_told_from_its_own_programs() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("");

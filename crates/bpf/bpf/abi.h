@@ -35,6 +35,17 @@ enum abi_limit {
 	ABI_TABLE_SLACK = 1024,
 	/* Depth of the cgroup tree that is searched for a bound cgroup. */
 	ABI_CGROUP_DEPTH = 32,
+	/* Dynamic loaders that are told apart in a workload; in one with more, every image that
+	   needs no loader counts as one. */
+	ABI_LOADERS = 4,
+	/* Mountpoints that are remembered because tasks of workloads mounted known trees there. */
+	ABI_MARKS = 8192,
+	/* Such mountpoints of one container; in one with more, every path counts as below one. */
+	ABI_MARKS_EACH = 1024,
+	/* Mounts of one file system that are looked at to find an object's names. */
+	ABI_MOUNTS_SEEN = 8192,
+	/* Names of an object that are judged. */
+	ABI_NAMES = 64,
 	/* Remembered answers of a task. */
 	ABI_REMEMBERED = 8,
 	/* Different lists of `allowedArgs` in one ruleset. */
@@ -197,12 +208,28 @@ struct workload {
 	__u64 active;
 };
 
-/* What a workload's root directory is. Written by the kernel programs only. */
+/* A dynamic loader: an image that the kernel opened to start another. */
+struct loader {
+	__u64 ino;
+	__u32 dev;
+	__u32 pad;
+};
+
+/* What a workload's root directory is, and what was learnt of what is below it. Written by the
+ * kernel programs only. */
 struct workload_root {
 	/* Address of the root directory's inode, pinned by the mount while the workload lives. */
 	__u64 inode;
 	/* Its number, so that a reused address is noticed. */
 	__u64 ino;
+	/* Addresses of its file system and of the workload's own mount namespace. */
+	__u64 sb;
+	__u64 mnt_ns;
+	/* Mountpoints where tasks of the workload mounted trees that may have other names. */
+	__u32 marks;
+	/* How many of `loaders` are known; ABI_LOADERS + 1 when there are more. */
+	__u32 loaders_known;
+	struct loader loaders[ABI_LOADERS];
 };
 
 /* Why an event is sent or counted; the order is that of `LossStage` in gorget-model. */
@@ -228,6 +255,14 @@ enum abi_operation {
 	ABI_OP_CHMOD,
 	ABI_OP_CHOWN,
 	ABI_OP_TRUNCATE,
+	ABI_OP_SETATTR,
+	ABI_OP_SETXATTR,
+	ABI_OP_IOCTL,
+	ABI_OP_MOUNT,
+	ABI_OP_UMOUNT,
+	ABI_OP_PIVOT_ROOT,
+	/* A loader that was run as a program maps the program that it is to run. */
+	ABI_OP_LOAD,
 	ABI_OP_SOCKET_CREATE,
 	ABI_OP_SOCKET_BIND,
 	ABI_OP_SOCKET_CONNECT,

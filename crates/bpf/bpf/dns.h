@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Looking up names. Decided on the packet that leaves, which nobody can change any more, whatever
- * system call sent it. Part of enforce.bpf.c.
+ * system call sent it.
  *
  * When a packet leaves, the sender may not be the current task. So socket_sendmsg notes on the
  * socket who sends, the packet is decided by that note, and the alert waits on the socket until the
  * sender's call ends, where the sender can be described. Attached only while some workload has DNS
  * rules.
  */
+#ifndef GORGET_DNS_H
+#define GORGET_DNS_H
+
+#include "objects.h"
 
 enum {
 	NAME_MAX = 255,
@@ -70,7 +74,7 @@ inline_always void note_sender(struct socket *socket)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct request q = {};
-	struct task_ctx *t = identify(&q);
+	struct task_ctx *t = identify_subject(&q);
 	struct sender *sender;
 	struct scratch *s;
 
@@ -317,6 +321,7 @@ inline_always int tell_lookup(struct socket *socket)
 		return 0;
 	}
 	active = active_of(sender->workload);
+	s->walk.workload = sender->workload;
 	d = &s->decision;
 	d->workload = sender->workload;
 	d->ruleset = sender->alert_ruleset;
@@ -364,3 +369,5 @@ int BPF_PROG(socket_sendmsg, struct socket *socket, struct msghdr *message, int 
 		note_sender(socket);
 	return ret;
 }
+
+#endif

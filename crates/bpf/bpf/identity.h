@@ -63,34 +63,32 @@ inline_always int has_flag(u64 active, u32 flag)
 	return (active >> ABI_ACTIVE_FLAGS_SHIFT) & flag;
 }
 
-/* True when `visible_root`, a dentry, is not the root directory of the workload. */
-inline_always int is_foreign(u32 workload, u64 visible_root)
+/* Remembers the root directory of a workload and its mount namespace, once. */
+inline_always void learn_root(u32 workload, struct task_struct *task)
 {
 	struct workload_root *root = bpf_map_lookup_elem(&roots, &workload);
-	u64 inode = 0, ino = 0;
-
-	if (!root || !root->inode)
-		return 0;
-	read_at(&inode, visible_root, struct dentry, d_inode);
-	if (inode != root->inode)
-		return 1;
-	read_at(&ino, inode, struct inode, i_ino);
-	return ino != root->ino;
-}
-
-/* Remembers the root directory of a workload, once. */
-inline_always void learn_root(u32 workload, u64 root_dentry)
-{
-	struct workload_root *root = bpf_map_lookup_elem(&roots, &workload);
-	u64 inode = 0, ino = 0;
+	u64 dentry, inode = 0, ino = 0;
 
 	if (!root || root->inode)
 		return;
-	if (read_at(&inode, root_dentry, struct dentry, d_inode) || !inode ||
+	dentry = (u64)BPF_CORE_READ(task, fs, root.dentry);
+	if (read_at(&inode, dentry, struct dentry, d_inode) || !inode ||
 	    read_at(&ino, inode, struct inode, i_ino))
 		return;
+	root->mnt_ns = (u64)BPF_CORE_READ(task, nsproxy, mnt_ns);
+	read_at(&root->sb, inode, struct inode, i_sb);
 	root->ino = ino;
 	root->inode = inode;
+}
+
+/* The file system that an inode is on, and its number there. */
+inline_always void identify(u64 inode, u64 *ino, u32 *dev)
+{
+	u64 sb = 0;
+
+	read_at(ino, inode, struct inode, i_ino);
+	read_at(&sb, inode, struct inode, i_sb);
+	read_at(dev, sb, struct super_block, s_dev);
 }
 
 #endif

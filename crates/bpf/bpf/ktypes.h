@@ -28,6 +28,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
@@ -45,6 +46,8 @@ enum {
 	FMODE_WRITE = 0x2,
 	/* __FMODE_EXEC: opened by execve, not by the program. */
 	FMODE_EXEC_FLAG = 0x20,
+	/* The file that a stacked file system opens below itself (since 6.5). */
+	FMODE_BACKING = 0x2000000,
 	MAY_WRITE = 0x2,
 	MAY_READ = 0x4,
 	MAY_APPEND = 0x8,
@@ -52,8 +55,31 @@ enum {
 
 enum {
 	S_IFMT = 00170000,
-	S_IFSOCK = 0140000,
 	S_IFDIR = 0040000,
+	S_IXUGO = 00111,
+	ATTR_MODE = 0x1,
+	ATTR_UID = 0x2,
+	ATTR_GID = 0x4,
+	ATTR_SIZE = 0x8,
+	ATTR_ATIME = 0x10,
+	ATTR_MTIME = 0x20,
+	RENAME_EXCHANGE = 0x2,
+	/* SB_NOUSER: cannot be mounted by anybody. */
+	SB_NOUSER_BIT = 0x80000000,
+	HUGETLBFS_MAGIC = 0x958458f6,
+};
+
+/* include/uapi/linux/mount.h, mman.h */
+enum {
+	MS_REMOUNT = 0x20,
+	MS_BIND = 0x1000,
+	MS_MOVE = 0x2000,
+	/* MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED. */
+	MS_PROPAGATION = 0x1e0000,
+	PROT_WRITE = 0x2,
+	PROT_EXEC = 0x4,
+	MAP_TYPE = 0xf,
+	MAP_PRIVATE = 0x2,
 };
 
 /* include/linux/sched.h */
@@ -68,10 +94,9 @@ enum {
 	CLONE_THREAD = 0x00010000,
 };
 
-/* include/linux/security.h, include/uapi/asm-generic/mman-common.h, include/linux/mm.h */
+/* include/linux/security.h, include/linux/mm.h */
 enum {
 	CAP_OPT_NOAUDIT = 2,
-	PROT_EXEC = 4,
 	VM_EXEC = 4,
 };
 
@@ -96,9 +121,24 @@ typedef struct {
 	u32 val;
 } kgid_t;
 
+struct list_head {
+	struct list_head *next;
+} KTYPE;
+
+struct hlist_node {
+	struct hlist_node *next;
+} KTYPE;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KTYPE;
+
 struct super_block {
 	u32 s_dev;
-	u64 s_magic;
+	unsigned long s_flags;
+	unsigned long s_magic;
+	struct dentry *s_root;
+	struct list_head s_mounts;
 } KTYPE;
 
 struct inode {
@@ -107,12 +147,21 @@ struct inode {
 	u32 i_nlink;
 	u64 i_ino;
 	struct super_block *i_sb;
+	struct hlist_head i_dentry;
+} KTYPE;
+
+struct iattr {
+	u32 ia_valid;
 } KTYPE;
 
 struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
+	union {
+		struct hlist_node d_alias;
+	} d_u;
 } KTYPE;
 
 struct vfsmount {
@@ -123,6 +172,17 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct list_head mnt_instance;
+	struct mnt_namespace *mnt_ns;
+} KTYPE;
+
+/* Since 6.18 the mounts of a file system are linked by themselves. */
+struct mount___linked {
+	struct mount___linked *mnt_next_for_sb;
+} KTYPE;
+
+struct super_block___linked {
+	struct mount___linked *s_mounts;
 } KTYPE;
 
 struct path {
@@ -135,6 +195,17 @@ struct file {
 	struct inode *f_inode;
 	u32 f_mode;
 	u32 f_flags;
+} KTYPE;
+
+/* Since 6.5. */
+struct backing_file {
+	struct file file;
+	struct path user_path;
+} KTYPE;
+
+struct vm_area_struct {
+	unsigned long vm_flags;
+	struct file *vm_file;
 } KTYPE;
 
 struct mm_struct {
@@ -152,6 +223,10 @@ struct fs_struct {
 	struct path pwd;
 } KTYPE;
 
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+} KTYPE;
+
 struct tty_struct {
 	char name[64];
 } KTYPE;
@@ -165,14 +240,6 @@ struct pid_namespace;
 struct upid {
 	int nr;
 	struct pid_namespace *ns;
-} KTYPE;
-
-struct hlist_node {
-	struct hlist_node *next;
-} KTYPE;
-
-struct hlist_head {
-	struct hlist_node *first;
 } KTYPE;
 
 struct pid {
@@ -211,7 +278,9 @@ struct task_struct {
 	int tgid;
 	struct mm_struct *mm;
 	const struct cred *cred;
+	const struct cred *real_cred;
 	struct fs_struct *fs;
+	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
@@ -228,11 +297,6 @@ struct linux_binprm {
 	const char *filename;
 	/* What runs it; the same as `filename` until a `#!` line names something else. */
 	const char *interp;
-} KTYPE;
-
-struct vm_area_struct {
-	u64 vm_flags;
-	struct file *vm_file;
 } KTYPE;
 
 struct sock_common {

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Hooks whose objects are a few bytes and no path: sockets and capabilities. Part of enforce.bpf.c.
+ * Hooks whose objects are a few bytes and no path: sockets and capabilities.
  *
  * The bytes are those of `objects.rs` in the engine: never 0, so that a word of them ends with its
  * first 0.
  */
+#ifndef GORGET_OBJECTS_H
+#define GORGET_OBJECTS_H
+
+#include "decide.h"
 
 /* === capabilities === */
 
@@ -82,3 +86,5 @@ int BPF_PROG(socket_accept, struct socket *socket, struct socket *new, int ret)
 {
 	return ret ? ret : check_sock(socket, ABI_OP_SOCKET_ACCEPT);
 }
+
+#endif

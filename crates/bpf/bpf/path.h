@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The path of a dentry on a mount, as the workload sees it: walked up to the top of the mount tree
- * and not to the task's root, which the task may have changed (chroot, pivot_root).
+ * and not to the task's root, which the task may have changed (chroot, pivot_root). It starts at
+ * the workload's root directory, the uppermost one of them that is met.
  *
  * What cannot be built has a status; it never comes out as a shorter path.
  */
@@ -39,18 +40,47 @@ inline_always u32 prepend(struct scratch *s, u64 name, u32 len)
 	return WALK_RUNNING;
 }
 
+/*
+ * At the root of a mount: is it the workload's root directory? It is recognised by what it is,
+ * wherever it was mounted or moved to. A mount that something is mounted over is not seen.
+ */
+inline_always void look_for_root(struct walk *w)
+{
+	u64 inode = 0, ino = 0;
+
+	if (w->crossed)
+		return;
+	w->crossed = 1;
+	read_at(&inode, w->mount_root, struct dentry, d_inode);
+	if (!w->root_inode || inode != w->root_inode)
+		return;
+	read_at(&ino, inode, struct inode, i_ino);
+	if (ino != w->root_ino)
+		return;
+	w->rooted = 1;
+	w->root_off = w->off;
+}
+
+inline_always void look_for_mark(struct walk *w, u64 mountpoint)
+{
+	struct mark key = {.mountpoint = mountpoint, .workload = w->workload};
+
+	if (w->marks && bpf_map_lookup_elem(&marks, &key))
+		w->aliased = 1;
+}
+
 /* Goes from the root of a mount to where it is mounted. */
 inline_always u32 cross_mount(struct walk *w)
 {
 	u64 parent = 0, point = 0;
 
-	if (!w->visible_root)
-		w->visible_root = w->mount_root;
+	look_for_root(w);
 	if (read_at(&parent, w->mount, struct mount, mnt_parent) ||
 	    read_at(&point, w->mount, struct mount, mnt_mountpoint))
 		return WALK_FAULT;
 	if (parent == w->mount)
 		return WALK_DONE;
+	look_for_mark(w, point);
 	w->mount = parent;
 	w->dentry = point;
 	if (read_at(&w->mount_root, parent, struct mount, mnt.mnt_root))
@@ -81,7 +111,7 @@ inline_always u32 up_one_name(struct scratch *s)
 	if (d.parent == w->dentry)
 		return WALK_NAMELESS;
 	status = prepend(s, d.name, d.hash_len >> 32);
-	w->visible_root = 0;
+	w->crossed = 0;
 	w->dentry = d.parent;
 	return status;
 }
@@ -114,6 +144,27 @@ inline_always u32 sequence(const void *lock)
 	return n;
 }
 
+/* Sets where the path starts: at the workload's root directory, or at the top. */
+inline_always void settle(struct scratch *s)
+{
+	struct walk *w = &s->walk;
+
+	if (w->status == WALK_RUNNING)
+		w->status = WALK_TOO_LONG;
+	if (w->rooted) {
+		/* However far it is from there to the top. */
+		w->status = WALK_DONE;
+		w->off = w->root_off;
+	} else if (w->status == WALK_DONE && !w->root_inode) {
+		w->rooted = 1;
+	}
+	if (w->status == WALK_DONE && w->off == ABI_PATH_MAX) {
+		/* The root directory itself. */
+		s->path.bytes[ABI_PATH_MAX - 1] = '/';
+		w->off = ABI_PATH_MAX - 1;
+	}
+}
+
 inline_always void walk_once(struct scratch *s, u64 vfsmount, u64 dentry)
 {
 	struct walk_ctx ctx = {.s = s};
@@ -121,8 +172,10 @@ inline_always void walk_once(struct scratch *s, u64 vfsmount, u64 dentry)
 
 	w->dentry = dentry;
 	w->mount = vfsmount - bpf_core_field_offset(struct mount, mnt);
-	w->visible_root = 0;
 	w->off = ABI_PATH_MAX;
+	w->crossed = 0;
+	w->rooted = 0;
+	w->aliased = w->marks > ABI_MARKS_EACH && w->workload;
 	w->status = WALK_RUNNING;
 	w->mount_root = 0;
 	if (read_at(&w->mount_root, vfsmount, struct vfsmount, mnt_root)) {
@@ -131,33 +184,43 @@ inline_always void walk_once(struct scratch *s, u64 vfsmount, u64 dentry)
 	}
 	/* A name takes two bytes at least; the rest is for crossing mounts. */
 	bpf_loop(ABI_PATH_MAX, walk_step, &ctx, 0);
-	if (w->status == WALK_DONE && w->off == ABI_PATH_MAX) {
-		/* The root directory itself. */
-		s->path.bytes[ABI_PATH_MAX - 1] = '/';
-		w->off = ABI_PATH_MAX - 1;
-	}
-	if (w->status == WALK_RUNNING)
-		w->status = WALK_TOO_LONG;
+	settle(s);
+}
+
+/* 1 when nothing was renamed or mounted meanwhile. */
+inline_always int walk_undisturbed(struct scratch *s, u64 vfsmount, u64 dentry)
+{
+	u32 renames = sequence(&rename_lock), mounts = sequence(&mount_lock);
+
+	walk_once(s, vfsmount, dentry);
+	return !((renames | mounts) & 1) && renames == sequence(&rename_lock) &&
+	       mounts == sequence(&mount_lock);
 }
 
 /*
- * Builds the path in `s`, with its start and how it ended in `s->walk`. A rename or a mount
- * elsewhere at the same time can tear a walk apart, so the kernel's own sequence counters are
- * compared; they move only when such a change is under way.
+ * Builds the path in `s`, with its start and how it ended in `s->walk`. A rename or a mount at the
+ * same time can tear a walk apart, so the kernel's own sequence counters are compared and the walk
+ * is repeated. They count every rename of the machine, so whoever renames without pause could keep
+ * it from ever agreeing: then the last walk counts. What a rule guards cannot be renamed, nor the
+ * directories above it, so its path is right all the same.
  */
 verified_once int walk_path(struct scratch *s, u64 vfsmount, u64 dentry)
 {
+	struct workload_root *root;
+	u32 workload;
+
 	if (!s)
 		return 0;
-	for (int attempt = 0; attempt < 3; attempt++) {
-		u32 renames = sequence(&rename_lock), mounts = sequence(&mount_lock);
-
-		walk_once(s, vfsmount, dentry);
-		if (!((renames | mounts) & 1) && renames == sequence(&rename_lock) &&
-		    mounts == sequence(&mount_lock))
-			return 0;
-	}
-	s->walk.status = WALK_FAULT;
+	workload = s->walk.workload;
+	root = bpf_map_lookup_elem(&roots, &workload);
+	if (!root)
+		return 0;
+	s->walk.root_inode = root->inode;
+	s->walk.root_ino = root->ino;
+	s->walk.marks = root->marks;
+	/* KERNEL: no loop; 6.1 refuses one that ends with a call. */
+	if (!walk_undisturbed(s, vfsmount, dentry) && !walk_undisturbed(s, vfsmount, dentry))
+		walk_undisturbed(s, vfsmount, dentry);
 	return 0;
 }
 

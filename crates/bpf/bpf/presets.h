@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Presets: attacks with a name. Each is recognised at the hook where it can be seen, and then
- * decided like any other object: by the ruleset. Part of enforce.bpf.c.
+ * decided like any other object: by the ruleset.
+ *
+ * At hooks that other rules use too they have programs of their own: together these need more stack
+ * than there is.
  */
+#ifndef GORGET_PRESETS_H
+#define GORGET_PRESETS_H
+
+#include "decide.h"
 
 /* The bytes of presets, as objects.rs in the engine numbers them. */
 enum preset {
@@ -35,6 +42,7 @@ verified_once int check_preset(u32 preset, u32 workload, u64 vfsmount, u64 dentr
 		/* So that deciding does not build another path over this one. */
 		if (t && t->source_ruleset != (u32)q.active)
 			update_source(t, s, &q);
+		s->walk.workload = workload;
 		s->walk.status = WALK_FAULT;
 		if (dentry)
 			walk_path(s, vfsmount, dentry);
@@ -53,7 +61,7 @@ inline_always int starts_with(const u8 *path, const char *prefix, u32 len)
 }
 
 /* A memfd, a file that was removed, or one in shared memory. */
-verified_once int is_fileless(u64 vfsmount, u64 dentry)
+verified_once int is_fileless(u32 workload, u64 vfsmount, u64 dentry)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *s;
@@ -67,6 +75,7 @@ verified_once int is_fileless(u64 vfsmount, u64 dentry)
 	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s)
 		return 0;
+	s->walk.workload = workload;
 	walk_path(s, vfsmount, dentry);
 	if (s->walk.status == WALK_NAMELESS)
 		return 1;
@@ -88,7 +97,6 @@ inline_always int is_exec_session(u32 from, u32 workload)
 	return from != workload && root && root->inode && BPF_CORE_READ(task, signal, tty);
 }
 
-/* Apart from the other program at this hook: together they need more stack than there is. */
 SEC("lsm/bprm_check_security")
 int BPF_PROG(exec_presets, struct linux_binprm *bprm, int ret)
 {
@@ -109,7 +117,7 @@ int BPF_PROG(exec_presets, struct linux_binprm *bprm, int ret)
 	if (is_exec_session(from, workload) &&
 	    check_preset(PRESET_EXEC, workload, vfsmount, dentry))
 		return -EACCES;
-	if (is_fileless(vfsmount, dentry) &&
+	if (is_fileless(workload, vfsmount, dentry) &&
 	    check_preset(PRESET_FILELESS_EXEC, workload, vfsmount, dentry))
 		return -EACCES;
 	return 0;
@@ -117,34 +125,24 @@ int BPF_PROG(exec_presets, struct linux_binprm *bprm, int ret)
 
 /* === memory that becomes executable === */
 
-inline_always u32 current_workload(void)
-{
-	struct request q = {};
-
-	identify(&q);
-	return q.workload;
-}
-
 inline_always int check_executable(struct file *file)
 {
-	u64 vfsmount = 0, dentry = 0, inode = 0;
+	u64 vfsmount = 0, dentry = 0;
 	u32 workload = current_workload();
 
 	if (!has_flag(active_of(workload), ABI_ACTIVE_PRESET))
 		return 0;
-
 	if (file) {
 		vfsmount = (u64)BPF_CORE_READ(file, f_path.mnt);
 		dentry = (u64)BPF_CORE_READ(file, f_path.dentry);
-		read_at(&inode, dentry, struct dentry, d_inode);
-		if (!is_nameless(dentry, inode))
+		if (connection_of(dentry) != NAMELESS)
 			return 0;
 	}
 	return deny_if(check_preset(PRESET_ANONYMOUS_MAP_EXEC, workload, vfsmount, dentry));
 }
 
 SEC("lsm/mmap_file")
-int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long prot,
+int BPF_PROG(mmap_presets, struct file *file, unsigned long reqprot, unsigned long prot,
 	     unsigned long flags, int ret)
 {
 	if (ret || !(prot & PROT_EXEC))
@@ -153,8 +151,8 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long 
 }
 
 SEC("lsm/file_mprotect")
-int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot,
-	     int ret)
+int BPF_PROG(mprotect_presets, struct vm_area_struct *vma, unsigned long reqprot,
+	     unsigned long prot, int ret)
 {
 	if (ret || !(prot & PROT_EXEC) || (vma->vm_flags & VM_EXEC))
 		return ret;
@@ -213,3 +211,5 @@ inline_always int check_proc(struct file *file)
 		return 1;
 	return check_preset(PRESET_PROTECT_PROC, workload, vfsmount, dentry);
 }
+
+#endif

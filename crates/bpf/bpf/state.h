@@ -29,7 +29,7 @@
 enum walk_status {
 	WALK_RUNNING,
 	WALK_DONE,
-	/* Not in any tree: memfd, pipe, socket. */
+	/* Not below the mount: memfd, pipe, socket, or moved out of what is mounted. */
 	WALK_NAMELESS,
 	WALK_TOO_LONG,
 	WALK_FAULT,
@@ -41,11 +41,37 @@ struct walk {
 	u64 mount;
 	/* Root of the mount the walk is in. */
 	u64 mount_root;
-	/* Root of the lowest mount that is seen as `/`; the mounts above it are hidden below it. */
-	u64 visible_root;
+	/* The workload's root directory, 0 while it is not known. */
+	u64 root_inode;
+	u64 root_ino;
+	/* In: whose path it is. */
+	u32 workload;
 	/* Where the path starts; it ends at ABI_PATH_MAX. */
 	u32 off;
 	u32 status;
+	/* A mount's root was looked at since the last name: the mounts above it are hidden below
+	 * it. */
+	u32 crossed;
+	/* Where the path was when the workload's root directory was met. */
+	u32 root_off;
+	/* The path starts at the workload's root directory. */
+	u32 rooted;
+	/* There are mountpoints to look for on the way. */
+	u32 marks;
+	/* One was met: the object may have other names. */
+	u32 aliased;
+};
+
+/* The search for the mounts that an object of a file system can be reached by, see places.h. */
+struct places {
+	u64 dentry;
+	u64 task_ns;
+	u64 workload_ns;
+	/* The next mount's link, and the end of the list. */
+	u64 next;
+	u64 end;
+	/* What was found. */
+	u64 vfsmount;
 };
 
 enum lookup_flag {
@@ -90,11 +116,26 @@ struct decision {
 	u32 bytes;
 };
 
+/* What was found out about an object under all its names. */
+struct finding {
+	/* Strictest answer. */
+	u32 answer;
+	/* How many names were judged. */
+	u32 names;
+	/* Where the strictest answer's name is found: a mount, and what was walked from. */
+	u64 vfsmount;
+	u64 dentry;
+	/* The mount of the last walk. */
+	u64 walked;
+};
+
 /* What one decision needs besides the stack, of which all nested calls together have 512 bytes. */
 struct scratch {
 	struct path_buffer path;
 	struct walk walk;
+	struct places places;
 	struct lookup lookup;
+	struct finding finding;
 	struct decision decision;
 };
 
@@ -118,6 +159,15 @@ struct remembered {
 	u32 pad;
 };
 
+/* Whether the first file that a task maps to execute is the program that it runs. */
+enum loading {
+	LOADING_NOTHING,
+	/* It is, if it may be executed: the image was started without a loader and may be one. */
+	LOADING_PROGRAMS,
+	/* It is: the image is known as a loader. */
+	LOADING_ANYTHING,
+};
+
 struct task_ctx {
 	/* 0 is the host. Set when the task enters a workload, inherited by its children, never
 	 * undone. */
@@ -135,7 +185,17 @@ struct task_ctx {
 	/* The image that the last execve started: what prctl(PR_SET_MM_EXE_FILE) cannot change. */
 	u64 exe_ino;
 	u32 exe_dev;
-	u32 pad;
+	/* enum loading */
+	u32 loading;
+	/* What the execve in progress opened after the image: its loader. */
+	u64 opened_ino;
+	u32 opened_dev;
+	u32 loaded_dev;
+	/* The program that the image, a loader, was told to run: the subject of what the task does.
+	 */
+	u64 loaded_ino;
+	u64 loaded_vfsmount;
+	u64 loaded_dentry;
 	struct remembered remembered[ABI_REMEMBERED];
 	/* What is being decided now, as it would be remembered. */
 	struct remembered candidate;
@@ -168,6 +228,19 @@ struct {
 	__type(key, u32);
 	__type(value, struct workload_root);
 } roots SEC(".maps");
+
+struct mark {
+	u64 mountpoint;
+	u64 workload;
+};
+
+/* Mountpoints where tasks of a workload mounted a tree that may have other names. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, ABI_MARKS);
+	__type(key, struct mark);
+	__type(value, u32);
+} marks SEC(".maps");
 
 /* cgroup id -> workload index. */
 struct {

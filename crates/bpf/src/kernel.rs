@@ -5,6 +5,7 @@
 //! before all others were used, because tasks that left their cgroup keep theirs.
 
 use crate::abi;
+use crate::hooks;
 use crate::lower::put;
 use crate::ring::Reader;
 use crate::tables::{RulesetNumber, Tables};
@@ -137,15 +138,19 @@ impl Kernel {
     /// When the kernel refuses a program; the reason of the verifier is printed to standard error.
     pub fn load() -> Result<Self, LoadError> {
         let mut storage = MaybeUninit::uninit();
-        let open = abi::EnforceSkelBuilder::default()
+        let mut open = abi::EnforceSkelBuilder::default()
             .open(&mut storage)
             .map_err(LoadError::Open)?;
+        hooks::fit(&mut open).map_err(LoadError::Open)?;
         let skeleton = open.load().map_err(LoadError::Load)?;
 
         let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
         let mut links = Vec::new();
         let mut enrol = None;
         for program in libbpf_rs::skel::Skel::object(&skeleton).progs_mut() {
+            if !program.autoload() {
+                continue;
+            }
             let hook = program.name().to_string_lossy().into_owned();
             let attached = match program.prog_type() {
                 // For the packets of every socket: the root of the hierarchy.

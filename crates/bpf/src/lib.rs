@@ -13,6 +13,7 @@
 mod abi;
 mod decode;
 mod harness;
+mod hooks;
 mod kernel;
 mod lower;
 mod probe;

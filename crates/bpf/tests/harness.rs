@@ -282,12 +282,16 @@ fn random_accesses_are_decided_as_the_reference_decides() {
         Ok(given) => given.parse().unwrap(),
         Err(_) => u64::from(std::process::id()) << 32 | 0x5eed,
     };
-    println!("seed {seed} (repeat with GORGET_SEED={seed})");
+    let pairs = match std::env::var("GORGET_PAIRS") {
+        Ok(given) => given.parse().unwrap(),
+        Err(_) => PAIRS,
+    };
+    println!("seed {seed} (repeat with GORGET_SEED={seed}, longer with GORGET_PAIRS=1000000)");
     let mut random = Random(seed);
     let mut harness = Harness::load().unwrap();
     let mut compared = 0;
     let mut outcomes = std::collections::BTreeMap::new();
-    while compared < PAIRS {
+    while compared < pairs {
         let rules = ruleset(&mut random);
         let accesses: Vec<_> = (0..ACCESSES).map(|_| access(&mut random)).collect();
         let verdicts = harness.decide(&rules, &accesses).unwrap();
@@ -304,7 +308,7 @@ fn random_accesses_are_decided_as_the_reference_decides() {
     }
     println!("{compared} pairs compared: {outcomes:?}");
     assert!(
-        outcomes.values().all(|n| *n > PAIRS / 100) && outcomes.len() == 3,
+        outcomes.values().all(|n| *n > pairs / 100) && outcomes.len() == 3,
         "the random accesses do not meet the rules: {outcomes:?}"
     );
 }

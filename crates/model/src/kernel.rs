@@ -31,8 +31,23 @@ pub enum Operation {
     Chmod,
     /// `path_chown`.
     Chown,
-    /// `path_truncate`.
+    /// `path_truncate`, `file_truncate`.
     Truncate,
+    /// `inode_setattr`: times are set. Mode, owner and length have operations of their own.
+    Setattr,
+    /// `inode_setxattr`, `inode_removexattr` and the hooks for access lists.
+    Setxattr,
+    /// `file_ioctl` with a command that changes content or flags.
+    Ioctl,
+    /// `sb_mount`, `move_mount`: something is mounted there, or moved or shown from there.
+    Mount,
+    /// `sb_umount`.
+    Umount,
+    /// `sb_pivotroot`, for the root and both directories.
+    PivotRoot,
+    /// `mmap_file`, `file_mprotect`: a dynamic loader that was started as a program maps the program
+    /// that it is to run.
+    Load,
     /// `socket_create`.
     SocketCreate,
     /// `socket_bind`.
@@ -57,7 +72,7 @@ impl Operation {
     /// Which rules speak about it.
     pub fn category(self) -> Category {
         match self {
-            Self::Exec => Category::Process,
+            Self::Exec | Self::Load => Category::Process,
             Self::Open
             | Self::Permission
             | Self::Create
@@ -69,7 +84,13 @@ impl Operation {
             | Self::Rename
             | Self::Chmod
             | Self::Chown
-            | Self::Truncate => Category::File,
+            | Self::Truncate
+            | Self::Setattr
+            | Self::Setxattr
+            | Self::Ioctl
+            | Self::Mount
+            | Self::Umount
+            | Self::PivotRoot => Category::File,
             Self::SocketCreate
             | Self::SocketBind
             | Self::SocketConnect
@@ -98,6 +119,13 @@ impl Operation {
             Self::Chmod => "FILE_CHMOD",
             Self::Chown => "FILE_CHOWN",
             Self::Truncate => "FILE_TRUNCATE",
+            Self::Setattr => "FILE_SETATTR",
+            Self::Setxattr => "FILE_SETXATTR",
+            Self::Ioctl => "FILE_IOCTL",
+            Self::Mount => "SB_MOUNT",
+            Self::Umount => "SB_UMOUNT",
+            Self::PivotRoot => "SB_PIVOTROOT",
+            Self::Load => "MMAP_FILE",
             Self::SocketCreate => "SOCKET_CREATE",
             Self::SocketBind => "SOCKET_BIND",
             Self::SocketConnect => "SOCKET_CONNECT",

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Files: opening, reading, writing, mapping, and names that come and go.
+ */
+#ifndef GORGET_FILES_H
+#define GORGET_FILES_H
+
+#include "presets.h"
+#include "processes.h"
+
+inline_always u32 dentry_mode(struct dentry *dentry)
+{
+	u64 inode = 0;
+	u16 mode = 0;
+
+	read_at(&inode, dentry, struct dentry, d_inode);
+	if (!inode)
+		return 0;
+	read_at(&mode, inode, struct inode, i_mode);
+	return mode & S_IFMT;
+}
+
+/*
+ * A stacked file system (overlay) opens files below itself, with a second call of the hook. The
+ * layers of a container's own root are the runtime's; a second stack over what the workload has
+ * must not show what is protected there. Gives the dentry below, 0 when there is nothing to judge.
+ */
+inline_always int is_stacked(struct file *file, u64 *below)
+{
+	struct task_ctx *t;
+	struct workload_root *root;
+	u64 outer = 0, sb = 0, node = 0;
+	u32 workload = 0;
+
+	*below = 0;
+	if (bpf_core_type_exists(struct backing_file)) {
+		if (!(file->f_mode & FMODE_BACKING))
+			return 0;
+		*below = address(file->f_path.dentry);
+		read_at(&outer, address(file) - bpf_core_field_offset(struct backing_file, file),
+			struct backing_file, user_path.dentry);
+		read_at(&sb, outer, struct dentry, d_sb);
+	} else {
+		/* KERNEL: before 6.5 it has the path of the file above and the inode below. */
+		sb = address(file->f_path.dentry->d_sb);
+		if (sb == address(file->f_inode->i_sb))
+			return 0;
+		node = address(file->f_inode->i_dentry.first);
+		if (node)
+			*below = node - bpf_core_field_offset(struct dentry, d_u.d_alias);
+	}
+	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+	if (t)
+		workload = t->workload;
+	root = bpf_map_lookup_elem(&roots, &workload);
+	if (root && root->sb == sb)
+		*below = 0;
+	return 1;
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(file_open, struct file *file, int ret)
+{
+	u32 mode = file->f_mode, access = 0, program = file->f_flags & FMODE_EXEC_FLAG;
+	u64 below;
+
+	if (ret)
+		return ret;
+	if (mode & FMODE_READ)
+		access |= ACCESS_READ;
+	if (mode & FMODE_WRITE)
+		access |= ACCESS_WRITE;
+	if (is_stacked(file, &below)) {
+		if (!below)
+			return 0;
+		if (program)
+			ret = check_program(0, below, ABI_OP_EXEC, REQUEST_NAMED_ONLY);
+		else
+			ret = check(0, below, ABI_OP_OPEN, access, REQUEST_NAMED_ONLY);
+		return deny_if(ret);
+	}
+	if (program) {
+		/* Judged as a process. */
+		note_opened(file);
+		return 0;
+	}
+	if (file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
+		return -EACCES;
+	return check_path(&file->f_path, ABI_OP_OPEN, access);
+}
+
+/* What is open already is judged again when the rules or the image have changed. */
+SEC("lsm/file_permission")
+int BPF_PROG(file_permission, struct file *file, int mask, int ret)
+{
+	u32 access = 0;
+
+	if (ret)
+		return ret;
+	/* The file above a backing file was judged. */
+	if ((file->f_flags & FMODE_EXEC_FLAG) || (file->f_mode & FMODE_BACKING))
+		return 0;
+	if (mask & MAY_READ)
+		access |= ACCESS_READ;
+	if (mask & (MAY_WRITE | MAY_APPEND))
+		access |= ACCESS_WRITE;
+	if (!access)
+		return 0;
+	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+}
+
+/* Mapping an open file reads it, whatever protection is asked for now; a shared one that is open
+ * for writing may be written without another word. */
+SEC("lsm/mmap_file")
+int BPF_PROG(mmap_file, struct file *file, unsigned long asked, unsigned long prot,
+	     unsigned long flags, int ret)
+{
+	u32 access = ACCESS_READ;
+
+	if (ret || !file)
+		return ret;
+	if (prot & PROT_EXEC) {
+		ret = check_loaded(file);
+		if (ret)
+			return ret;
+	}
+	if (file->f_flags & FMODE_EXEC_FLAG)
+		return 0;
+	if ((flags & MAP_TYPE) != MAP_PRIVATE && (file->f_mode & FMODE_WRITE))
+		access |= ACCESS_WRITE;
+	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, unsigned long prot,
+	     int ret)
+{
+	struct file *file;
+
+	if (ret || !(prot & PROT_EXEC))
+		return ret;
+	file = vma->vm_file;
+	return file ? check_loaded(file) : 0;
+}
+
+SEC("lsm/path_mknod")
+int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, u32 mode, u32 dev, int ret)
+{
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
+}
+
+SEC("lsm/path_mkdir")
+int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *dentry, u32 mode, int ret)
+{
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
+}
+
+SEC("lsm/path_unlink")
+int BPF_PROG(path_unlink, const struct path *dir, struct dentry *dentry, int ret)
+{
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
+}
+
+SEC("lsm/path_rmdir")
+int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *dentry, int ret)
+{
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
+}
+
+SEC("lsm/path_symlink")
+int BPF_PROG(path_symlink, const struct path *dir, struct dentry *dentry, const char *target,
+	     int ret)
+{
+	return ret ? ret : check_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
+}
+
+/* Both names are on one mount: the kernel refuses a link across two. */
+SEC("lsm/path_link")
+int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentry *dentry, int ret)
+{
+	if (ret)
+		return ret;
+	ret = check_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
+	if (ret)
+		return ret;
+	ret = check_carried(dir, old, ABI_OP_LINK);
+	if (ret)
+		return ret;
+	return check_entry(dir, dentry, ABI_OP_LINK, ACCESS_WRITE);
+}
+
+/*
+ * An exchange moves both; a plain rename removes what stands at the new name. Where a directory
+ * moves, everything below both names is something else afterwards.
+ */
+SEC("lsm/path_rename")
+int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
+	     const struct path *new_dir, struct dentry *new, unsigned int flags)
+{
+	u32 access = ACCESS_WRITE;
+	int ret;
+
+	if (dentry_mode(old) == S_IFDIR || dentry_mode(new) == S_IFDIR)
+		access |= ACCESS_TREE;
+	ret = check_entry(old_dir, old, ABI_OP_RENAME, access);
+	if (ret)
+		return ret;
+	ret = check_entry(new_dir, new, ABI_OP_RENAME, access);
+	if (ret || (access & ACCESS_TREE))
+		return ret;
+	ret = check_carried(old_dir, old, ABI_OP_RENAME);
+	if (ret || !(flags & RENAME_EXCHANGE))
+		return ret;
+	return check_carried(new_dir, new, ABI_OP_RENAME);
+}
+
+SEC("lsm/path_chmod")
+int BPF_PROG(path_chmod, const struct path *path, u32 mode, int ret)
+{
+	return ret ? ret : check_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
+}
+
+SEC("lsm/path_chown")
+int BPF_PROG(path_chown, const struct path *path)
+{
+	return check_path(path, ABI_OP_CHOWN, ACCESS_WRITE);
+}
+
+SEC("lsm/path_truncate")
+int BPF_PROG(path_truncate, const struct path *path, int ret)
+{
+	return ret ? ret : check_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+}
+
+/* Since 6.2 for open files. */
+SEC("lsm/file_truncate")
+int BPF_PROG(file_truncate, struct file *file, int ret)
+{
+	return ret ? ret : check_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+}
+
+#endif

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What differs from kernel to kernel among the hooks themselves.
+//!
+//! The kernel's type information says which hooks it has and what they are given. A program whose
+//! hook is younger than the kernel is left out, if what the hook decides reaches another one there.
+//! All other programs must load: a hook that is missing would be a hole.
+
+use crate::abi::OpenEnforceSkel;
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::{Func, FuncProto};
+use libbpf_rs::skel::OpenSkel;
+
+/// Hooks that older kernels do without, since when, and what decides there instead.
+const YOUNGER: [(&str, &str); 5] = [
+    // 6.2; path_truncate is called for open files, too.
+    ("file_truncate", "path_truncate"),
+    // 6.2; access lists are set as extended attributes.
+    ("inode_set_acl", "inode_setxattr"),
+    ("inode_remove_acl", "inode_removexattr"),
+    // 6.8; file_ioctl is called for 32-bit programs, too.
+    ("file_ioctl_compat", "file_ioctl"),
+    // 6.17; there is no such system call.
+    ("inode_file_setattr", "file_ioctl"),
+];
+
+/// Parameters of `inode_setattr` where it gets an idmap (since 6.9).
+const SETATTR_WITH_IDMAP: usize = 3;
+
+/// Fits the programs to the running kernel before they are loaded.
+pub(crate) fn fit(open: &mut OpenEnforceSkel<'_>) -> libbpf_rs::Result<()> {
+    let btf = Btf::from_vmlinux()?;
+    let with_idmap = parameters(&btf, "inode_setattr") == Some(SETATTR_WITH_IDMAP);
+    if let Some(rodata) = &mut open.maps.rodata_data {
+        rodata.setattr_gets_idmap = u32::from(with_idmap);
+    }
+    for mut program in open.open_object_mut().progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        let is_younger = YOUNGER.iter().any(|(hook, _)| *hook == name);
+        if is_younger && parameters(&btf, &name).is_none() {
+            program.set_autoload(false);
+        }
+    }
+    Ok(())
+}
+
+/// How many parameters a hook has; `None` where there is no such hook.
+fn parameters(btf: &Btf<'_>, hook: &str) -> Option<usize> {
+    let function: Func<'_> = btf.type_by_name(&format!("bpf_lsm_{hook}"))?;
+    let prototype = FuncProto::try_from(function.next_type()?).ok()?;
+    Some(prototype.len())
+}
