@@ -16,6 +16,7 @@ mod binaries;
 mod changelog;
 mod command;
 mod demo;
+mod kernel_support;
 mod packages;
 mod test;
 mod tidy;
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Run a command in a throw-away virtual machine, as root, and end with its exit code
     Vm(VmArguments),
+    /// Find out what works on which kernel, and write it down
+    KernelSupport,
     /// Check layers, licences, file lengths and other promises of the layout
     Tidy,
     /// Assemble the changelog fragments under a heading for this version
@@ -132,6 +135,7 @@ fn main() -> ExitCode {
                 what: Bench::Compile,
             } => bench::compile(),
             Task::Vm(arguments) => run_vm(arguments),
+            Task::KernelSupport => kernel_support::run(),
             Task::Tidy => tidy::run(),
             Task::Changelog { version } => changelog::run(&version),
         });

@@ -6,6 +6,7 @@
 //! mistake must not look like success. All cargo commands build for the same target with the same
 //! flags as the static programs of the virtual machine, so that nothing is compiled twice.
 
+use crate::kernel_support::FOUND;
 use crate::vm::{Job, Kernel, Vm};
 use crate::{binaries, command, print, tidy, tools, vm};
 use anyhow::{Context as _, Result, bail};
@@ -253,6 +254,8 @@ fn in_vm(kernel: Kernel) -> Result<Option<u64>> {
     let built = binaries::build(true)?;
     let mut files = built.programs();
     files.push(("conformance".to_owned(), PathBuf::from("conformance")));
+    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
+    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
     if built.tests.is_empty() {
         bail!("there are no tests for the virtual machine");
     }
