@@ -73,6 +73,15 @@ pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
     })
 }
 
+/// Builds the program that says what a kernel can do.
+pub(crate) fn kernel_report() -> Result<PathBuf> {
+    let name = "kernel_report";
+    binary(
+        &cargo("build", &["-p", "gorget-bpf", "--example", name])?,
+        name,
+    )
+}
+
 fn cargo(subcommand: &str, arguments: &[&str]) -> Result<Vec<Artifact>> {
     let (triple, (variable, flags)) = static_env();
     let mut child = command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
