@@ -613,7 +613,7 @@ inline_always u32 current_workload(void)
 
 inline_always int is_kernel_thread(void)
 {
-	return BPF_CORE_READ(bpf_get_current_task_btf(), flags) & PF_KTHREAD;
+	return bpf_get_current_task_btf()->flags & PF_KTHREAD;
 }
 
 /* Every file hook; `flags` is of enum request_flag. */

@@ -50,6 +50,8 @@ pub(crate) fn command(vm: &Vm, boot: &Boot, job: &Path, output: Option<&Path>) -
     ]);
     if vm.icount {
         qemu.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1"]);
+        // Random numbers and the date decide about hash chains and when timers run out.
+        qemu.args(["-seed", "1", "-rtc", "base=2024-01-01,clock=vm"]);
     } else {
         qemu.args(["-accel", "tcg,thread=multi", "-smp", "2"]);
     }

@@ -9,41 +9,27 @@
 //! status, and so does a directory without policy files: "no errors" must mean that something was
 //! checked.
 
-use crate::render::{self, Color, Painter, Style};
-use anyhow::Context;
-use clap::{Args, ValueEnum};
+use super::input::files;
+use super::{EXIT_FOUND, EXIT_NO_ANSWER, Form, count, counted};
+use crate::render::{self, Painter, Style};
+use clap::Args;
 use gorget_engine::{CompileError, PolicySet, compile};
 use gorget_model::Postures;
 use gorget_policy::{Location, Policy, Problem, ProblemSeverity, parse};
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::{fs, iter};
-
-const EXIT_ERRORS: u8 = 1;
-const EXIT_UNREADABLE: u8 = 2;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Files, or directories in which all `*.yaml`, `*.yml` and `*.json` are checked
     #[arg(value_name = "FILE", required = true)]
     paths: Vec<PathBuf>,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-    /// When to use colour
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    color: Color,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// A JSON array of problems
-    Json,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// What was found in all files.
@@ -84,59 +70,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Err(error) => unreadable.push((path.clone(), error)),
         }
     }
-    let text = match arguments.output {
-        Output::Text => findings.text(Painter::stdout(arguments.color)),
-        Output::Json => findings.json()?,
-    };
-    render::print(&text).context("cannot write the result")?;
+    arguments
+        .form
+        .print(|painter| findings.text(painter), || findings.json())?;
     let mut stderr = io::stderr().lock();
     for (path, error) in &unreadable {
         writeln!(stderr, "gorget: cannot read `{}`: {error}", path.display())?;
     }
     Ok(if !unreadable.is_empty() {
-        ExitCode::from(EXIT_UNREADABLE)
+        ExitCode::from(EXIT_NO_ANSWER)
     } else if findings.errors > 0 {
-        ExitCode::from(EXIT_ERRORS)
+        ExitCode::from(EXIT_FOUND)
     } else {
         ExitCode::SUCCESS
-    })
-}
-
-/// The path itself, or all policy files below it, sorted.
-fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    let mut directories = vec![path.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            // A link to a directory could lead back here; one to a file is how Kubernetes mounts a
-            // ConfigMap.
-            if entry.file_type()?.is_dir() {
-                directories.push(path);
-            } else if is_policy_file(&path) && !path.is_dir() {
-                files.push(path);
-            }
-        }
-    }
-    if files.is_empty() {
-        return Err(io::Error::other("no policy files in this directory"));
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn is_policy_file(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| {
-        ["yaml", "yml", "json"]
-            .iter()
-            .any(|known| extension == *known)
     })
 }
 
@@ -171,10 +117,10 @@ impl Findings {
             text.push_str(&shown(problem, line, painter));
         }
         let totals = [
-            count(self.files, "file", "files"),
-            count(self.policies, "policy", "policies"),
-            count(self.errors, "error", "errors"),
-            count(self.warnings, "warning", "warnings"),
+            count(counted(self.files), "file", "files"),
+            count(counted(self.policies), "policy", "policies"),
+            count(counted(self.errors), "error", "errors"),
+            count(counted(self.warnings), "warning", "warnings"),
         ];
         let style = match (self.errors, self.warnings) {
             (0, 0) => Style::Good,
@@ -186,9 +132,8 @@ impl Findings {
         text
     }
 
-    fn json(&self) -> anyhow::Result<String> {
-        let problems: Vec<_> = self
-            .problems
+    fn json(&self) -> Vec<JsonProblem<'_>> {
+        self.problems
             .iter()
             .map(|(problem, _)| JsonProblem {
                 file: &problem.at.file,
@@ -199,8 +144,7 @@ impl Findings {
                 reason: &problem.reason,
                 help: problem.help.as_deref(),
             })
-            .collect();
-        Ok(serde_json::to_string_pretty(&problems)? + "\n")
+            .collect()
     }
 }
 
@@ -261,13 +205,6 @@ fn shown(problem: &Problem, line: &str, painter: Painter) -> String {
     }
     text.push('\n');
     text
-}
-
-fn count(number: usize, one: &str, more: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {more}"),
-    }
 }
 
 fn index(number: u32) -> usize {
