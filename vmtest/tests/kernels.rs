@@ -81,7 +81,10 @@ fn the_kernel_takes_every_program_as_it_is_written() {
     let differences = differences(&written, &found);
     assert!(
         differences.is_empty(),
-        "if this is meant, run `cargo xtask kernel-support`: {differences:#?}"
+        "compiled by {}, the figures are for {}; if this is meant, run `cargo xtask \
+         kernel-support`: {differences:#?}",
+        found["compiler"],
+        written["compiler"]
     );
     assert_eq!(written["features"], found["features"]);
 }

@@ -27,6 +27,7 @@ const HEAD: &str = "# What each kernel can do, and how many instructions its ver
 #[serde(deny_unknown_fields)]
 struct Report {
     release: String,
+    compiler: String,
     features: BTreeMap<String, Feature>,
     programs: BTreeMap<String, Program>,
 }
@@ -130,6 +131,7 @@ fn render(template: &str, reports: &Reports) -> Result<String> {
         ("<!-- features -->", features(reports)),
         ("<!-- hooks -->", hooks(reports)),
         ("<!-- instructions -->", instructions(reports)),
+        ("<!-- compilers -->", compilers(reports)),
     ] {
         if text.matches(mark).count() != 1 {
             bail!("`{TEMPLATE}` must have `{mark}` once");
@@ -271,11 +273,17 @@ fn instructions(reports: &Reports) -> String {
     table
 }
 
+fn compilers(reports: &Reports) -> String {
+    let names: BTreeSet<_> = reports.values().map(|r| r.compiler.as_str()).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const REPORT: &str = r#"release = "RELEASE"
+compiler = "clang 16"
 
 [features]
 "`bpf_loop`" = { works = WORKS, since = "5.17", used_for = "paths" }
@@ -299,7 +307,8 @@ file_truncate = { hook = "lsm/file_truncate", instead = "path_truncate" }
 
     #[test]
     fn a_document_has_a_column_for_each_kernel() {
-        let marks = "<!-- kernels -->\n<!-- features -->\n<!-- hooks -->\n<!-- instructions -->\n";
+        let marks = "<!-- kernels -->\n<!-- features -->\n<!-- hooks -->\n<!-- instructions -->\n\
+                     <!-- compilers -->\n";
         let text = render(marks, &reports()).unwrap();
         for line in [
             "| 5.10 | bullseye | 5.10-cloud | enforces; lacks `bpf_loop` (5.17) |",

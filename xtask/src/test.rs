@@ -30,7 +30,7 @@ const SECOND: Guest = Guest {
 };
 
 /// The scenarios in the virtual machine take minutes under emulation on a busy machine.
-const VM_TIMEOUT: Duration = Duration::from_secs(1800);
+const VM_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Runs each test program that a pattern finds, and ends with 1 when one failed.
 const VM_COMMAND: &str = "failed=0; for t in PATTERN; do echo \"== $t\"; \

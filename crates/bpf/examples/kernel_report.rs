@@ -34,6 +34,7 @@ fn main() -> ExitCode {
 
 fn print(report: &Report) {
     println!("release = {:?}", report.release);
+    println!("compiler = {:?}", report.compiler);
     println!("\n[features]");
     for feature in &report.features {
         let works = match &feature.works {

@@ -22,6 +22,8 @@ use std::os::fd::AsFd as _;
 pub struct Report {
     /// As `uname -r` says it.
     pub release: String,
+    /// What compiled the programs; the verifier's figures depend on it.
+    pub compiler: &'static str,
     /// What the programs are made of.
     pub features: Vec<Feature>,
     /// The programs, in their order in the object.
@@ -81,6 +83,7 @@ pub fn report() -> Result<Report, LoadError> {
             .release()
             .to_string_lossy()
             .into_owned(),
+        compiler: env!("GORGET_CLANG"),
         features: features(),
         programs,
     })
