@@ -21,15 +21,54 @@ use std::time::{Duration, Instant};
 /// The kernel whose tests are never left out.
 const FIRST: Kernel = Kernel::V6_1;
 
-/// The one that the default run tests as well: the newest that a Debian release has.
-const SECOND: Kernel = Kernel::V6_12;
+/// What the default run tests as well: the newest kernel that a Debian release has.
+const SECOND: Guest = Guest {
+    kernel: Kernel::V6_12,
+    remark: " in short",
+    append: "",
+    tests: "t_kernels t_agent",
+};
 
 /// The scenarios in the virtual machine take minutes under emulation on a busy machine.
 const VM_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Runs each test program it finds, and ends with 1 when one failed.
-const VM_COMMAND: &str = "failed=0; for t in t_*; do echo \"== $t\"; \
+/// Runs each test program that a pattern finds, and ends with 1 when one failed.
+const VM_COMMAND: &str = "failed=0; for t in PATTERN; do echo \"== $t\"; \
     ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
+
+/// A boot of the virtual machine and the test programs that run in it.
+#[derive(Debug, Clone, Copy)]
+struct Guest {
+    kernel: Kernel,
+    /// What the tier's name ends with.
+    remark: &'static str,
+    append: &'static str,
+    tests: &'static str,
+}
+
+impl Guest {
+    /// Everything that there is for a kernel.
+    fn of(kernel: Kernel) -> Self {
+        let tests = match kernel {
+            Kernel::V5_10 => "t_kernels",
+            Kernel::V6_1 | Kernel::V6_12 | Kernel::V7 => "t_*",
+        };
+        Self {
+            kernel,
+            remark: "",
+            append: "",
+            tests,
+        }
+    }
+
+    /// With the security modules of a kernel that nobody has prepared.
+    const WITHOUT_BPF: Self = Self {
+        kernel: FIRST,
+        remark: " without bpf",
+        append: "lsm=lockdown,yama,apparmor",
+        tests: "t_kernels",
+    };
+}
 
 struct Tier {
     name: String,
@@ -40,7 +79,7 @@ struct Tier {
 #[derive(Clone, Copy)]
 enum Run {
     Here(Task),
-    InVm(Kernel),
+    InVm(Guest),
 }
 
 type Task = fn() -> Result<Option<u64>>;
@@ -71,19 +110,23 @@ pub(crate) enum Scope {
 impl Scope {
     /// The tiers in their order, with one for each kernel that is booted.
     fn tiers(self) -> Vec<Tier> {
-        let (here, kernels): (&[_], &[_]) = match &self {
-            Self::Quick => (&HERE, &[]),
-            Self::Default => (&HERE, &[FIRST, SECOND]),
-            Self::AllKernels => (&HERE, &Kernel::ALL),
-            Self::Kernel(kernel) => (&[], std::slice::from_ref(kernel)),
+        let (here, guests): (&[_], _) = match self {
+            Self::Quick => (&HERE, Vec::new()),
+            Self::Default => (&HERE, vec![Guest::of(FIRST), Guest::WITHOUT_BPF, SECOND]),
+            Self::AllKernels => {
+                let mut guests: Vec<_> = Kernel::ALL.into_iter().map(Guest::of).collect();
+                guests.push(Guest::WITHOUT_BPF);
+                (&HERE, guests)
+            }
+            Self::Kernel(kernel) => (&[], vec![Guest::of(kernel)]),
         };
         let here = here.iter().map(|(name, run)| Tier {
             name: (*name).to_owned(),
             run: Run::Here(*run),
         });
-        let in_vm = kernels.iter().map(|kernel| Tier {
-            name: format!("vm {}", kernel.name()),
-            run: Run::InVm(*kernel),
+        let in_vm = guests.into_iter().map(|guest| Tier {
+            name: format!("vm {}{}", guest.kernel.name(), guest.remark),
+            run: Run::InVm(guest),
         });
         here.chain(in_vm).collect()
     }
@@ -111,7 +154,7 @@ pub(crate) fn run(scope: Scope) -> Result<u8> {
         let minimum = minimums.get(&tier.name).copied();
         let tests = match tier.run {
             Run::Here(run) => run(),
-            Run::InVm(kernel) => in_vm(kernel),
+            Run::InVm(guest) => in_vm(guest),
         };
         let tests = tests.and_then(|tests| enough(tests, minimum).map(|()| tests));
         let seconds = start.elapsed().as_secs_f64();
@@ -250,7 +293,7 @@ fn harness() -> Result<Option<u64>> {
     stream(test).map(|output| Some(passed(&output)))
 }
 
-fn in_vm(kernel: Kernel) -> Result<Option<u64>> {
+fn in_vm(guest: Guest) -> Result<Option<u64>> {
     let built = binaries::build(true)?;
     let mut files = built.programs();
     files.push(("conformance".to_owned(), PathBuf::from("conformance")));
@@ -267,13 +310,18 @@ fn in_vm(kernel: Kernel) -> Result<Option<u64>> {
         files.push((format!("t_{name}"), test.clone()));
     }
     let machine = Vm {
-        kernel,
+        kernel: guest.kernel,
+        append: guest.append.to_owned(),
         timeout: VM_TIMEOUT,
         ..Vm::default()
     };
     let job = Job {
         files,
-        command: VM_COMMAND.to_owned(),
+        command: format!(
+            "export GORGET_KERNEL={}; {}",
+            guest.kernel.name(),
+            VM_COMMAND.replace("PATTERN", guest.tests)
+        ),
         output: None,
     };
     let outcome = vm::run(&machine, &job, &mut print)?;
@@ -353,13 +401,15 @@ mod tests {
     fn every_tier_that_counts_has_a_minimum() {
         let minimums: BTreeMap<String, u64> =
             toml::from_str(include_str!("../minimums.toml")).unwrap();
-        let mut counting: Vec<_> = Scope::AllKernels
-            .tiers()
+        let tiers = [Scope::Default, Scope::AllKernels].map(Scope::tiers);
+        let mut counting: Vec<_> = tiers
             .into_iter()
+            .flatten()
             .map(|tier| tier.name)
             .filter(|name| name.starts_with("vm ") || ["unit", "harness"].contains(&name.as_str()))
             .collect();
         counting.sort();
+        counting.dedup();
         assert_eq!(counting, minimums.into_keys().collect::<Vec<_>>());
         assert!(Scope::Default.tiers().len() > Scope::Quick.tiers().len());
     }
