@@ -5,6 +5,7 @@
 //! problem is reported, once for each version of the file. A file that is removed says nothing any
 //! more. A directory that cannot be read changes nothing.
 
+use gorget_engine::{Backend, limits, network_limits};
 use gorget_policy::{Policy, Problem, ProblemSeverity, parse};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -124,6 +125,11 @@ impl PolicyDir {
             .iter()
             .filter(|problem| problem.severity == ProblemSeverity::Error)
             .collect();
+        let (policies, network) = (parsed.policies.iter(), parsed.network_policies.iter());
+        let limited = policies.flat_map(|policy| limits(Backend::BpfLsm, policy));
+        let limited = limited.chain(network.flat_map(|p| network_limits(Backend::BpfLsm, p)));
+        scan.warnings
+            .extend(limited.map(|limit| format!("`{name}`: {limit}")));
         if errors.is_empty() {
             let policies: Vec<_> = parsed.policies.into_iter().map(Arc::new).collect();
             scan.notes
