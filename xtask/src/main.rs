@@ -49,10 +49,10 @@ enum Task {
         #[arg(long)]
         quick: bool,
     },
-    /// Measure what things cost
+    /// Measure what enforcement costs, in the virtual machine, and write it to docs
     Bench {
         #[command(subcommand)]
-        what: Bench,
+        what: Option<Bench>,
     },
     /// Run a command in a throw-away virtual machine, as root, and end with its exit code
     Vm(VmArguments),
@@ -112,8 +112,9 @@ fn main() -> ExitCode {
         .and_then(|()| match cli.task {
             Task::Demo => demo::run(),
             Task::Test { quick } => test::run(quick),
+            Task::Bench { what: None } => bench::enforcement(),
             Task::Bench {
-                what: Bench::Compile,
+                what: Some(Bench::Compile),
             } => bench::compile(),
             Task::Vm(arguments) => run_vm(arguments),
             Task::Tidy => tidy::run(),

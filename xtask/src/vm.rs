@@ -10,6 +10,7 @@
 //! guest writes changes the image.
 
 mod cache;
+mod compiler;
 mod console;
 mod container_image;
 mod cpio;
@@ -17,6 +18,7 @@ mod image;
 mod qemu;
 
 pub(crate) use cache::now;
+pub(crate) use compiler::compiler;
 
 use crate::command;
 use anyhow::{Context as _, Result, bail};

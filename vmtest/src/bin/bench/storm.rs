@@ -47,7 +47,11 @@ pub(crate) fn measure() -> Result<()> {
     report("audit", "storm/delivered", delivered);
     report("audit", "storm/lost-and-counted", counted);
     report("audit", "storm/open-and-alert", took / OPENINGS);
-    report("audit", "storm/agent-for-each-alert", spent / delivered.max(1));
+    report(
+        "audit",
+        "storm/agent-for-each-alert",
+        spent / delivered.max(1),
+    );
     Ok(())
 }
 
