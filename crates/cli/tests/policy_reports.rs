@@ -558,3 +558,72 @@ mod schema {
         }
     }
 }
+
+#[test]
+fn the_commands_are_in_the_help() {
+    answered(
+        &["--help"],
+        0,
+        &expect![[r#"
+        Work with policies
+
+        Usage: gorget policy <COMMAND>
+
+        Commands:
+          check     Check policy files without an agent
+          explain   Say what happens to one operation and which line of which policy decides
+          diff      Say whether a change of policies changes what is denied, and show an example of each change
+          shadowed  Find rules that never decide anything, and what hides each
+          simulate  Replay recorded events: what would have been denied, audited and allowed, and by which rule
+          test      Run test files: operations and what must come of them
+          schema    Print the policy kinds as custom resource definitions
+          help      Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help  Print help
+    "#]],
+    );
+    answered(
+        &["explain", "-h"],
+        0,
+        &expect![[r#"
+            Say what happens to one operation and which line of which policy decides
+
+            Usage: gorget policy explain [OPTIONS] --op <OPERATION> --source <PATH> <FILE>...
+
+            Arguments:
+              <FILE>...  Policy files, or directories of such
+
+            Options:
+              -w, --workload <WORKLOAD>  The workload: labels (`app=web,tier=front`), `NAMESPACE/CONTAINER`, both, or `host[:NAME]`
+              -p, --posture <POSTURE>    Default posture: `allow`, `audit`, `block`, or `file=block,network=audit` [default: audit]
+                  --op <OPERATION>       What is done: `file:write:/etc/passwd`, `exec:/usr/bin/nc`, `network:tcp`, `dns:example.com`, …
+                  --source <PATH>        Path of the program that does it, or `runtime` for the container runtime
+                  --arg <ARGUMENT>       An argument of the program that is run; may be given several times
+                  --not-owner            The program runs as another user than the owner of the file
+                  --terminal             The program has a controlling terminal
+              -o, --output <OUTPUT>      Form of the output [default: text] [possible values: text, json]
+                  --color <COLOR>        When to use colour [default: auto] [possible values: auto, always, never]
+              -h, --help                 Print help (see more with '--help')
+        "#]],
+    );
+    answered(
+        &["diff", "-h"],
+        0,
+        &expect![[r#"
+        Say whether a change of policies changes what is denied, and show an example of each change
+
+        Usage: gorget policy diff [OPTIONS] <OLD> <NEW>
+
+        Arguments:
+          <OLD>  Policies before the change: a file, or a directory of such
+          <NEW>  Policies after the change
+
+        Options:
+          -p, --posture <POSTURE>  Default posture: `allow`, `audit`, `block`, or `file=block,network=audit` [default: audit]
+          -o, --output <OUTPUT>    Form of the output [default: text] [possible values: text, json]
+              --color <COLOR>      When to use colour [default: auto] [possible values: auto, always, never]
+          -h, --help               Print help (see more with '--help')
+    "#]],
+    );
+}

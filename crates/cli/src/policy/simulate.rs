@@ -58,8 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         arguments.posture,
         arguments.search_domain.clone(),
     );
-    let cannot = || format!("cannot read `{}`", arguments.events.display());
-    read_events(&arguments.events, &mut replay).with_context(cannot)?;
+    read_events(&arguments.events, &mut replay)?;
     let report = replay.finish();
     if report.total.accesses() == 0 {
         bail!("there is no event to decide{}", unused(&report));
@@ -78,10 +77,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn read_events(path: &Path, replay: &mut Replay) -> anyhow::Result<()> {
+    let cannot = || format!("cannot read `{}`", path.display());
     let mut source: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
-        Box::new(BufReader::new(File::open(path)?))
+        Box::new(BufReader::new(File::open(path).with_context(cannot)?))
     };
     let mut line = Vec::new();
     for number in 1.. {
@@ -89,7 +89,8 @@ fn read_events(path: &Path, replay: &mut Replay) -> anyhow::Result<()> {
         if source
             .by_ref()
             .take(MOST_LINE)
-            .read_until(b'\n', &mut line)?
+            .read_until(b'\n', &mut line)
+            .with_context(cannot)?
             == 0
         {
             break;
@@ -111,7 +112,8 @@ fn read_events(path: &Path, replay: &mut Replay) -> anyhow::Result<()> {
                     or: &event.or,
                     happened: event.happened,
                 })
-                .map(drop)?,
+                .map(drop)
+                .with_context(|| format!("cannot decide the event of line {number}"))?,
             Err(reason) => replay.unreadable(number, text, &reason.to_string()),
         }
     }

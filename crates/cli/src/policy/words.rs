@@ -187,7 +187,7 @@ pub(super) fn workload(workload: &Workload) -> String {
             .collect();
         text.push_str(&format!(" with {}", labels.join(", ")));
     }
-    text
+    harmless(&text, MOST)
 }
 
 /// The lines of a rule.
