@@ -82,6 +82,17 @@ pub(crate) fn kernel_report() -> Result<PathBuf> {
     )
 }
 
+/// Builds what is measured and the program that measures, as they are released, and gives them names
+/// in a job.
+pub(crate) fn measured() -> Result<Vec<(String, PathBuf)>> {
+    let packages = ["-p", "gorget-agent", "-p", "gorget-vmtest"];
+    let artifacts = cargo("build", &[&packages[..], &["--bins", "--release"]].concat())?;
+    ["gorgetd", "bench"]
+        .into_iter()
+        .map(|name| Ok((name.to_owned(), binary(&artifacts, name)?)))
+        .collect()
+}
+
 fn cargo(subcommand: &str, arguments: &[&str]) -> Result<Vec<Artifact>> {
     let (triple, (variable, flags)) = static_env();
     let mut child = command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

@@ -10,6 +10,7 @@
 //! guest writes changes the image.
 
 mod cache;
+mod compiler;
 mod console;
 mod container_image;
 mod cpio;
@@ -18,6 +19,7 @@ mod kernel;
 mod qemu;
 
 pub(crate) use cache::now;
+pub(crate) use compiler::compiler;
 pub(crate) use kernel::Kernel;
 
 use crate::command;

@@ -30,7 +30,7 @@ enum Command {
     Logs(logs::Arguments),
     /// Work with policies
     #[command(subcommand)]
-    Policy(policy::Command),
+    Policy(Box<policy::Command>),
     /// Say which version this is
     Version(version::Arguments),
 }

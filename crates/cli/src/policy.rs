@@ -15,6 +15,9 @@ mod check;
 mod diff;
 mod explain;
 mod input;
+mod schema;
+mod shadowed;
+mod simulate;
 mod test;
 mod words;
 
@@ -37,17 +40,28 @@ pub(crate) enum Command {
     /// Say what happens to one operation and which line of which policy decides
     ///
     /// Exit status: 0 with an answer, 2 without: wrong usage, unreadable or invalid policies.
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     /// Say whether a change of policies changes what is denied, and show an example of each change
     ///
     /// Decided for every operation that there can be, not by trying some.
     ///
     /// Exit status: 0 without a difference, 1 with one, 2 without an answer.
     Diff(diff::Arguments),
+    /// Find rules that never decide anything, and what hides each
+    ///
+    /// Exit status: 0 when there is none, 1 when there is one, 2 without an answer.
+    Shadowed(shadowed::Arguments),
+    /// Replay recorded events: what would have been denied, audited and allowed, and by which rule
+    ///
+    /// Exit status: 0 when nothing would be denied or allowed that was not, 1 otherwise, 2 without an
+    /// answer.
+    Simulate(simulate::Arguments),
     /// Run test files: operations and what must come of them
     ///
     /// Exit status: 0 when all is as expected, 1 when not, 2 when a test file cannot be used.
     Test(test::Arguments),
+    /// Print the policy kinds as custom resource definitions
+    Schema(schema::Arguments),
 }
 
 /// How the answer is wanted.
@@ -90,7 +104,10 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Diff(arguments) => diff::run(arguments),
+        Command::Shadowed(arguments) => shadowed::run(arguments),
+        Command::Simulate(arguments) => simulate::run(arguments),
         Command::Test(arguments) => test::run(arguments),
+        Command::Schema(arguments) => schema::run(arguments),
     }
 }
 

@@ -670,3 +670,26 @@ mod test {
         );
     }
 }
+
+#[test]
+fn names_in_policies_cannot_speak_to_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("odd.yaml");
+    let text = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+                metadata: { name: odd }\nspec:\n  selector: { matchLabels: { a: \"\\e[2Jb\" } }\n  \
+                file: { matchDirectories: [ { dir: \"/\\e[2J/\" } ] }\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let operation = "--op=file:read:/\u{1b}[2J/x";
+    let explained = gorget(".", &["explain", operation, "--source=/bin/sh", file]);
+    assert_eq!(explained.status.code(), Some(0));
+    let empty = directory.path().join("none.yaml");
+    std::fs::write(&empty, "").unwrap();
+    let compared = gorget(".", &["diff", file, empty.to_str().unwrap()]);
+    assert_eq!(compared.status.code(), Some(1));
+    for output in [explained, compared] {
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("\\u{1b}[2J"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+}

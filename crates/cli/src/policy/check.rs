@@ -5,6 +5,9 @@
 //! compiled together, so that a set which exceeds a limit is found here too. Nothing is asked of an
 //! agent or a cluster: symbolic links of workloads are unknown, and so is what a selector selects.
 //!
+//! What a backend cannot enforce of a valid policy is listed as its limits; that is no error, because
+//! another backend may enforce it.
+//!
 //! A file that cannot be read does not keep the others from being checked, but decides the exit
 //! status, and so does a directory without policy files: "no errors" must mean that something was
 //! checked.
@@ -13,10 +16,11 @@ use super::input::files;
 use super::{EXIT_FOUND, EXIT_NO_ANSWER, Form, count, counted};
 use crate::render::{self, Painter, Style};
 use clap::Args;
-use gorget_engine::{CompileError, PolicySet, compile};
+use gorget_engine::{Backend, CompileError, Limit, PolicySet, compile, limits, network_limits};
 use gorget_model::Postures;
 use gorget_policy::{Location, Policy, Problem, ProblemSeverity, parse};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,8 +43,31 @@ struct Findings {
     policies: usize,
     errors: usize,
     warnings: usize,
+    /// Of every policy and every backend.
+    limits: Vec<(String, Limit)>,
     /// With the line each is about.
     problems: Vec<(Problem, String)>,
+}
+
+/// What is wrong, and what is right and yet not enforced.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum JsonFinding<'a> {
+    Problem(JsonProblem<'a>),
+    Limit(JsonLimit<'a>),
+}
+
+#[derive(Serialize)]
+struct JsonLimit<'a> {
+    file: &'a str,
+    line: Option<u32>,
+    column: Option<u32>,
+    severity: &'static str,
+    backend: String,
+    policy: &'a str,
+    what: String,
+    count: usize,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -89,6 +116,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 impl Findings {
     fn check(&mut self, file: &str, text: &str) {
         let parsed = parse(file, text);
+        for backend in Backend::ALL {
+            let (policies, network) = (parsed.policies.iter(), parsed.network_policies.iter());
+            let found = policies.flat_map(|policy| limits(backend, policy));
+            let found = found.chain(network.flat_map(|policy| network_limits(backend, policy)));
+            self.limits
+                .extend(found.map(|limit| (file.to_owned(), limit)));
+        }
+        self.policies += parsed.network_policies.len();
         let policies: Vec<_> = parsed.policies.into_iter().map(Arc::new).collect();
         self.files += 1;
         self.policies += policies.len();
@@ -116,6 +151,18 @@ impl Findings {
         for (problem, line) in &self.problems {
             text.push_str(&shown(problem, line, painter));
         }
+        for (file, limit) in &self.limits {
+            let at = match &limit.at {
+                Some(at) => format!("{at}:"),
+                None => format!("{file}:"),
+            };
+            let at = painter.paint(Style::Strong, &at);
+            let severity = painter.paint(Style::Place, "limit:");
+            text.push_str(&format!("{at} {severity} {limit}\n"));
+        }
+        if !self.limits.is_empty() {
+            text.push('\n');
+        }
         let totals = [
             count(counted(self.files), "file", "files"),
             count(counted(self.policies), "policy", "policies"),
@@ -129,13 +176,28 @@ impl Findings {
         };
         text.push_str(&painter.paint(style, &totals.join(", ")));
         text.push('\n');
+        text.push_str(&self.limit_totals());
         text
     }
 
-    fn json(&self) -> Vec<JsonProblem<'_>> {
-        self.problems
-            .iter()
-            .map(|(problem, _)| JsonProblem {
+    /// A line for each backend that cannot enforce everything.
+    fn limit_totals(&self) -> String {
+        let mut text = String::new();
+        for backend in Backend::ALL {
+            let of_backend = self.limits.iter().map(|(_, limit)| limit);
+            let of_backend = of_backend.filter(|limit| limit.backend == backend);
+            let policies: BTreeSet<_> = of_backend.map(|limit| &limit.policy).collect();
+            if !policies.is_empty() {
+                let policies = count(counted(policies.len()), "policy", "policies");
+                text.push_str(&format!("{backend} does not enforce all of {policies}\n"));
+            }
+        }
+        text
+    }
+
+    fn json(&self) -> Vec<JsonFinding<'_>> {
+        let problems = self.problems.iter().map(|(problem, _)| {
+            JsonFinding::Problem(JsonProblem {
                 file: &problem.at.file,
                 line: problem.at.line,
                 column: problem.at.column,
@@ -144,7 +206,21 @@ impl Findings {
                 reason: &problem.reason,
                 help: problem.help.as_deref(),
             })
-            .collect()
+        });
+        let limits = self.limits.iter().map(|(file, limit)| {
+            JsonFinding::Limit(JsonLimit {
+                file,
+                line: limit.at.as_ref().map(|at| at.line),
+                column: limit.at.as_ref().map(|at| at.column),
+                severity: "limit",
+                backend: limit.backend.to_string(),
+                policy: &limit.policy,
+                what: limit.what.to_string(),
+                count: limit.count,
+                reason: limit.reason,
+            })
+        });
+        problems.chain(limits).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use super::asked::Circumstances;
 use super::input::{Loaded, load};
 use super::words::{self, JsonAccess, JsonPlace};
 use super::{Form, count, counted};
-use crate::render::{Painter, Style};
+use crate::render::{Painter, Style, harmless};
 use clap::Args;
 use gorget_engine::{
     Actor, Considered, Effect, Explanation, Fate, OperationSpec, PolicySet, Side, explain,
@@ -19,6 +19,9 @@ use gorget_model::{Access, Cause, Subject};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Characters of a sentence about a rule that are shown.
+const MOST: usize = 500;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -154,9 +157,9 @@ impl Answer<'_> {
         let place = painter.paint(Style::Strong, &words::place(&rule.at));
         let mut text = format!("  {place}: {:?}, policy `{}`", rule.action, rule.policy);
         if let Some(naming) = names {
-            text.push_str(&format!(", by {naming}"));
+            text.push_str(&harmless(&format!(", by {naming}"), MOST));
         }
-        text.push_str(&format!("\n    {fate}"));
+        text.push_str(&format!("\n    {}", harmless(&fate.to_string(), MOST)));
         let other = |asks: &Effect| asks.to_string() != format!("{:?}", rule.action);
         if let Some(asks) = asks.filter(|asks| other(asks) && *fate != Fate::LeavesToPosture) {
             text.push_str(&format!(" (asks for {asks} here)"));

@@ -6,9 +6,9 @@
 
 use super::input::Texts;
 use crate::render::{self, Painter, Style, harmless};
-use gorget_engine::{Decider, OperationSpec};
+use gorget_engine::{Decider, OperationSpec, RuleInfo};
 use gorget_model::{Access, Category, Outcome, Subject, Workload};
-use gorget_policy::Location;
+use gorget_policy::{Kind, Location};
 use serde::Serialize;
 
 /// Characters of an operation or a path that are shown.
@@ -149,12 +149,18 @@ pub(super) fn decider(decider: &Decider) -> String {
         Decider::NoRule => "no rule".to_owned(),
         Decider::DefaultPosture => "the default posture".to_owned(),
         Decider::Rule(rule) => {
-            let name = match &rule.namespace {
-                Some(namespace) => format!("{namespace}/{}", rule.policy),
-                None => rule.policy.clone(),
-            };
-            format!("{} ({:?}, policy `{name}`)", place(&rule.at), rule.action)
+            let (place, policy) = (place(&rule.at), policy(rule));
+            format!("{place} ({:?}, policy `{policy}`)", rule.action)
         }
+    }
+}
+
+/// `namespace/name`, as `Policy::qualified_name` has it.
+pub(super) fn policy(rule: &RuleInfo) -> String {
+    match (rule.kind, &rule.namespace) {
+        (Kind::Container, Some(namespace)) => format!("{namespace}/{}", rule.policy),
+        (Kind::Container, None) => format!("default/{}", rule.policy),
+        (Kind::Host | Kind::Cluster, _) => rule.policy.clone(),
     }
 }
 
@@ -181,7 +187,7 @@ pub(super) fn workload(workload: &Workload) -> String {
             .collect();
         text.push_str(&format!(" with {}", labels.join(", ")));
     }
-    text
+    harmless(&text, MOST)
 }
 
 /// The lines of a rule.

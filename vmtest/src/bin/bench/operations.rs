@@ -18,6 +18,8 @@ use std::process::{Command, Stdio};
 
 const WARM_UP: usize = 3;
 const BATCHES: usize = 15;
+/// Of a whole task: it is long enough.
+const RUNS: usize = 7;
 
 /// Files in a directory that are opened in turn: more than a task's memory for answers holds.
 pub(crate) const FILES: usize = 64;
@@ -50,11 +52,20 @@ fn now() -> u64 {
 /// The median cost of one of the `count` operations in a batch.
 fn batches(
     count: u64,
+    prepare: impl FnMut() -> Result<()>,
+    batch: impl FnMut() -> Result<()>,
+) -> Result<u64> {
+    let median = median_of(BATCHES, prepare, batch)?;
+    Ok((median + count / 2) / count)
+}
+
+fn median_of(
+    rounds: usize,
     mut prepare: impl FnMut() -> Result<()>,
     mut batch: impl FnMut() -> Result<()>,
 ) -> Result<u64> {
     let mut costs = Vec::new();
-    for round in 0..WARM_UP + BATCHES {
+    for round in 0..WARM_UP + rounds {
         prepare()?;
         let began = now();
         batch()?;
@@ -64,8 +75,8 @@ fn batches(
         }
     }
     costs.sort_unstable();
-    let median = costs.get(BATCHES / 2).context("there are no batches")?;
-    Ok((median + count / 2) / count)
+    let median = costs.get(rounds / 2).context("there are no batches")?;
+    Ok(*median)
 }
 
 fn nothing() -> Result<()> {
@@ -194,7 +205,7 @@ fn capable() -> Result<u64> {
 
 /// A whole script, from the shell's start to its end.
 fn run(script: &str) -> Result<u64> {
-    batches(1, nothing, || {
+    median_of(RUNS, nothing, || {
         let mut command = Command::new("/bin/sh");
         let status = command.arg(script).stdin(Stdio::null()).status()?;
         if !status.success() {

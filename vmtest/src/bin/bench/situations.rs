@@ -58,6 +58,9 @@ pub(crate) fn all(arguments: &[&str]) -> Result<()> {
         let rules = rules::files(count)?;
         in_force(&rules)?;
         files_in(&rules.name, quick)?;
+        if count == 100 && !quick {
+            others_in(&rules.name)?;
+        }
     }
     if quick {
         return Ok(());
@@ -79,6 +82,10 @@ fn everything_in(situation: &str, quick: bool) -> Result<()> {
     if quick {
         return Ok(());
     }
+    others_in(situation)
+}
+
+fn others_in(situation: &str) -> Result<()> {
     processes_in(situation)?;
     for operation in ["connect", "capable"] {
         report(situation, operation, measured(&[operation])?);
