@@ -65,7 +65,11 @@ enum Task {
     /// Run a command in a throw-away virtual machine, as root, and end with its exit code
     Vm(VmArguments),
     /// Find out what works on which kernel, and write it down
-    KernelSupport,
+    KernelSupport {
+        /// Boot nothing: write the document again from what was found before
+        #[arg(long)]
+        text_only: bool,
+    },
     /// Check layers, licences, file lengths and other promises of the layout
     Tidy,
     /// Assemble the changelog fragments under a heading for this version
@@ -136,7 +140,7 @@ fn main() -> ExitCode {
                 what: Some(Bench::Compile),
             } => bench::compile(),
             Task::Vm(arguments) => run_vm(arguments),
-            Task::KernelSupport => kernel_support::run(),
+            Task::KernelSupport { text_only } => kernel_support::run(text_only),
             Task::Tidy => tidy::run(),
             Task::Changelog { version } => changelog::run(&version),
         });

@@ -1,87 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask test`: every tier, in the order of what fails soonest.
 //!
-//! The first tier that fails stops the run; those that did not run are named. Tests are counted, and
+//! The first tier that fails stops the run; those that did not run are named. The guests of the
+//! virtual machine are the last tiers, and run side by side. Tests are counted, and
 //! a tier with fewer than `xtask/minimums.toml` says fails: a test that was lost or filtered out by
 //! mistake must not look like success. All cargo commands build for the same target with the same
 //! flags as the static programs of the virtual machine, so that nothing is compiled twice.
 
-use crate::kernel_support::FOUND;
-use crate::vm::{Job, Kernel, Vm};
-use crate::{binaries, command, print, tidy, tools, vm};
+mod guests;
+
+use crate::vm::Kernel;
+use crate::{binaries, command, tidy, tools};
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
+use guests::Guest;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The kernel whose tests are never left out.
-const FIRST: Kernel = Kernel::V6_1;
-
-/// What the default run tests as well: the newest kernel that a Debian release has.
-const SECOND: Guest = Guest {
-    kernel: Kernel::V6_12,
-    remark: " in short",
-    append: "",
-    tests: "t_kernels t_agent",
-};
-
-/// The scenarios in the virtual machine take minutes under emulation on a busy machine.
-const VM_TIMEOUT: Duration = Duration::from_secs(3600);
-
-/// Runs each test program that a pattern finds, and ends with 1 when one failed.
-const VM_COMMAND: &str = "failed=0; for t in PATTERN; do echo \"== $t\"; \
-    ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
-
-/// A boot of the virtual machine and the test programs that run in it.
-#[derive(Debug, Clone, Copy)]
-struct Guest {
-    kernel: Kernel,
-    /// What the tier's name ends with.
-    remark: &'static str,
-    append: &'static str,
-    tests: &'static str,
-}
-
-impl Guest {
-    /// Everything that there is for a kernel.
-    fn of(kernel: Kernel) -> Self {
-        let tests = match kernel {
-            Kernel::V5_10 => "t_kernels",
-            Kernel::V6_1 | Kernel::V6_12 | Kernel::V7 => "t_*",
-        };
-        Self {
-            kernel,
-            remark: "",
-            append: "",
-            tests,
-        }
-    }
-
-    /// With the security modules of a kernel that nobody has prepared.
-    const WITHOUT_BPF: Self = Self {
-        kernel: FIRST,
-        remark: " without bpf",
-        append: "lsm=lockdown,yama,apparmor",
-        tests: "t_kernels",
-    };
-}
-
-struct Tier {
-    name: String,
-    run: Run,
-}
-
 /// Gives the number of tests, where it counts any.
-#[derive(Clone, Copy)]
-enum Run {
-    Here(Task),
-    InVm(Guest),
-}
-
 type Task = fn() -> Result<Option<u64>>;
 
 const HERE: [(&str, Task); 7] = [
@@ -108,27 +47,22 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// The tiers in their order, with one for each kernel that is booted.
-    fn tiers(self) -> Vec<Tier> {
-        let (here, guests): (&[_], _) = match self {
-            Self::Quick => (&HERE, Vec::new()),
-            Self::Default => (&HERE, vec![Guest::of(FIRST), Guest::WITHOUT_BPF, SECOND]),
-            Self::AllKernels => {
-                let mut guests: Vec<_> = Kernel::ALL.into_iter().map(Guest::of).collect();
-                guests.push(Guest::WITHOUT_BPF);
-                (&HERE, guests)
-            }
-            Self::Kernel(kernel) => (&[], vec![Guest::of(kernel)]),
-        };
-        let here = here.iter().map(|(name, run)| Tier {
-            name: (*name).to_owned(),
-            run: Run::Here(*run),
-        });
-        let in_vm = guests.into_iter().map(|guest| Tier {
-            name: format!("vm {}{}", guest.kernel.name(), guest.remark),
-            run: Run::InVm(guest),
-        });
-        here.chain(in_vm).collect()
+    /// The tiers that run here, in their order.
+    fn here(self) -> &'static [(&'static str, Task)] {
+        match self {
+            Self::Quick | Self::Default | Self::AllKernels => &HERE,
+            Self::Kernel(_) => &[],
+        }
+    }
+
+    /// The tiers that run in the virtual machine.
+    fn guests(self) -> Vec<Guest> {
+        match self {
+            Self::Quick => Vec::new(),
+            Self::Default => Guest::default_run(),
+            Self::AllKernels => Guest::all(),
+            Self::Kernel(kernel) => vec![Guest::of(kernel)],
+        }
     }
 }
 
@@ -137,65 +71,94 @@ struct Ran {
     name: String,
     tests: Option<u64>,
     minimum: Option<u64>,
-    seconds: f64,
+    took: Duration,
+}
+
+/// The tiers that ended well so far, and what each must come to.
+struct Run {
+    minimums: BTreeMap<String, u64>,
+    ran: Vec<Ran>,
+}
+
+impl Run {
+    /// Takes down what came of a tier. False when it failed.
+    fn ended(&mut self, name: String, tests: Result<Option<u64>>, took: Duration) -> bool {
+        let minimum = self.minimums.get(&name).copied();
+        match tests.and_then(|tests| enough(tests, minimum).map(|()| tests)) {
+            Ok(tests) => {
+                self.ran.push(Ran {
+                    name,
+                    tests,
+                    minimum,
+                    took,
+                });
+                true
+            }
+            Err(error) => {
+                let seconds = took.as_secs();
+                println!("\ntier `{name}` failed after {seconds} s: {error:#}");
+                false
+            }
+        }
+    }
+
+    fn print(&self) {
+        println!(
+            "\n{:<18} {:>7} {:>8} {:>8}",
+            "tier", "passed", "minimum", "seconds"
+        );
+        for tier in &self.ran {
+            let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            println!(
+                "{:<18} {:>7} {:>8} {:>8}",
+                tier.name,
+                number(tier.tests),
+                number(tier.minimum),
+                tier.took.as_secs()
+            );
+        }
+    }
 }
 
 pub(crate) fn run(scope: Scope) -> Result<u8> {
     tools::for_building()?;
-    let minimums: BTreeMap<String, u64> =
-        toml::from_str(&fs::read_to_string("xtask/minimums.toml")?)
-            .context("reading `xtask/minimums.toml`")?;
-    let tiers = scope.tiers();
-    let names: Vec<_> = tiers.iter().map(|tier| tier.name.clone()).collect();
-    let mut ran: Vec<Ran> = Vec::new();
-    for tier in tiers {
-        println!("\n=== {} ===", tier.name);
+    let mut run = Run {
+        minimums: toml::from_str(&fs::read_to_string("xtask/minimums.toml")?)
+            .context("reading `xtask/minimums.toml`")?,
+        ran: Vec::new(),
+    };
+    let guests = scope.guests();
+    let mut left: Vec<_> = scope
+        .here()
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    left.extend(guests.iter().map(|guest| guest.name()));
+    for (name, task) in scope.here() {
+        println!("\n=== {name} ===");
+        left.retain(|other| other != name);
         let start = now();
-        let minimum = minimums.get(&tier.name).copied();
-        let tests = match tier.run {
-            Run::Here(run) => run(),
-            Run::InVm(guest) => in_vm(guest),
-        };
-        let tests = tests.and_then(|tests| enough(tests, minimum).map(|()| tests));
-        let seconds = start.elapsed().as_secs_f64();
-        match tests {
-            Ok(tests) => ran.push(Ran {
-                name: tier.name,
-                tests,
-                minimum,
-                seconds,
-            }),
-            Err(error) => {
-                println!(
-                    "\ntier `{}` failed after {seconds:.0} s: {error:#}",
-                    tier.name
-                );
-                let left = names.get(ran.len() + 1..).unwrap_or_default();
-                if !left.is_empty() {
-                    println!("not run: {}", left.join(", "));
-                }
-                return Ok(1);
-            }
+        let tests = task();
+        if !run.ended((*name).to_owned(), tests, start.elapsed()) {
+            println!("not run: {}", left.join(", "));
+            return Ok(1);
         }
     }
-    println!(
-        "\n{:<12} {:>7} {:>8} {:>8}",
-        "tier", "passed", "minimum", "seconds"
-    );
-    for tier in &ran {
-        let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        println!(
-            "{:<12} {:>7} {:>8} {:>8.0}",
-            tier.name,
-            number(tier.tests),
-            number(tier.minimum),
-            tier.seconds
-        );
+    let mut good = true;
+    if !guests.is_empty() {
+        println!("\n=== {} ===", left.join(", "));
+        for guest in guests::run(&guests)? {
+            good &= run.ended(guest.name, guest.tests.map(Some), guest.took);
+        }
+    }
+    run.print();
+    if !good {
+        return Ok(1);
     }
     if scope == Scope::Quick {
         println!("the virtual machine was left out (--quick)");
     }
-    let total: u64 = ran.iter().filter_map(|tier| tier.tests).sum();
+    let total: u64 = run.ran.iter().filter_map(|tier| tier.tests).sum();
     println!("{total} passed, 0 failed");
     Ok(0)
 }
@@ -293,46 +256,6 @@ fn harness() -> Result<Option<u64>> {
     stream(test).map(|output| Some(passed(&output)))
 }
 
-fn in_vm(guest: Guest) -> Result<Option<u64>> {
-    let built = binaries::build(true)?;
-    let mut files = built.programs();
-    files.push(("conformance".to_owned(), PathBuf::from("conformance")));
-    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
-    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
-    if built.tests.is_empty() {
-        bail!("there are no tests for the virtual machine");
-    }
-    for test in &built.tests {
-        let file = test.file_name().unwrap_or_default().to_string_lossy();
-        let name = file
-            .rsplit_once('-')
-            .map_or_else(|| file.as_ref(), |(name, _hash)| name);
-        files.push((format!("t_{name}"), test.clone()));
-    }
-    let machine = Vm {
-        kernel: guest.kernel,
-        append: guest.append.to_owned(),
-        timeout: VM_TIMEOUT,
-        ..Vm::default()
-    };
-    let job = Job {
-        files,
-        command: format!(
-            "export GORGET_KERNEL={}; {}",
-            guest.kernel.name(),
-            VM_COMMAND.replace("PATTERN", guest.tests)
-        ),
-        output: None,
-    };
-    let outcome = vm::run(&machine, &job, &mut print)?;
-    println!("booted in {:.1} s", outcome.booted_in.as_secs_f64());
-    match outcome.ending {
-        Ok(0) => Ok(Some(passed(&outcome.output))),
-        Ok(code) => bail!("tests failed in the virtual machine (exit code {code})"),
-        Err(why) => bail!("{why}"),
-    }
-}
-
 fn cargo(args: &[&str]) -> Command {
     let mut cargo = command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(args);
@@ -401,17 +324,15 @@ mod tests {
     fn every_tier_that_counts_has_a_minimum() {
         let minimums: BTreeMap<String, u64> =
             toml::from_str(include_str!("../minimums.toml")).unwrap();
-        let tiers = [Scope::Default, Scope::AllKernels].map(Scope::tiers);
-        let mut counting: Vec<_> = tiers
-            .into_iter()
-            .flatten()
-            .map(|tier| tier.name)
-            .filter(|name| name.starts_with("vm ") || ["unit", "harness"].contains(&name.as_str()))
-            .collect();
+        let guests = [Scope::Default, Scope::AllKernels].map(Scope::guests);
+        let mut counting: Vec<_> = guests.iter().flatten().map(|guest| guest.name()).collect();
+        counting.extend(["unit", "harness"].map(str::to_owned));
         counting.sort();
         counting.dedup();
         assert_eq!(counting, minimums.into_keys().collect::<Vec<_>>());
-        assert!(Scope::Default.tiers().len() > Scope::Quick.tiers().len());
+        for name in ["unit", "harness"] {
+            assert!(HERE.iter().any(|(task, _)| *task == name));
+        }
     }
 
     #[test]
