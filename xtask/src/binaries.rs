@@ -73,6 +73,15 @@ pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
     })
 }
 
+/// Builds the program that says what a kernel can do.
+pub(crate) fn kernel_report() -> Result<PathBuf> {
+    let name = "kernel_report";
+    binary(
+        &cargo("build", &["-p", "gorget-bpf", "--example", name])?,
+        name,
+    )
+}
+
 /// Builds what is measured and the program that measures, as they are released, and gives them names
 /// in a job.
 pub(crate) fn measured() -> Result<Vec<(String, PathBuf)>> {

@@ -6,7 +6,8 @@
 //! mistake must not look like success. All cargo commands build for the same target with the same
 //! flags as the static programs of the virtual machine, so that nothing is compiled twice.
 
-use crate::vm::{Job, Vm};
+use crate::kernel_support::FOUND;
+use crate::vm::{Job, Kernel, Vm};
 use crate::{binaries, command, print, tidy, tools, vm};
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
@@ -17,55 +18,145 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The scenarios in the virtual machine take minutes under emulation on a busy machine.
-const VM_TIMEOUT: Duration = Duration::from_secs(1800);
+/// The kernel whose tests are never left out.
+const FIRST: Kernel = Kernel::V6_1;
 
-/// Runs each test program it finds, and ends with 1 when one failed.
-const VM_COMMAND: &str = "failed=0; for t in t_*; do echo \"== $t\"; \
+/// What the default run tests as well: the newest kernel that a Debian release has.
+const SECOND: Guest = Guest {
+    kernel: Kernel::V6_12,
+    remark: " in short",
+    append: "",
+    tests: "t_kernels t_agent",
+};
+
+/// The scenarios in the virtual machine take minutes under emulation on a busy machine.
+const VM_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Runs each test program that a pattern finds, and ends with 1 when one failed.
+const VM_COMMAND: &str = "failed=0; for t in PATTERN; do echo \"== $t\"; \
     ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
 
-struct Tier {
-    name: &'static str,
-    /// Gives the number of tests, where it counts any.
-    run: fn() -> Result<Option<u64>>,
+/// A boot of the virtual machine and the test programs that run in it.
+#[derive(Debug, Clone, Copy)]
+struct Guest {
+    kernel: Kernel,
+    /// What the tier's name ends with.
+    remark: &'static str,
+    append: &'static str,
+    tests: &'static str,
 }
 
-const TIERS: [Tier; 8] = [
-    tier("format", format),
-    tier("format of C", format_c),
-    tier("tidy", tidy_up),
-    tier("clippy", clippy),
-    tier("doc", doc),
-    tier("unit", unit),
-    tier("harness", harness),
-    tier("vm", in_vm),
+impl Guest {
+    /// Everything that there is for a kernel.
+    fn of(kernel: Kernel) -> Self {
+        let tests = match kernel {
+            Kernel::V5_10 => "t_kernels",
+            Kernel::V6_1 | Kernel::V6_12 | Kernel::V7 => "t_*",
+        };
+        Self {
+            kernel,
+            remark: "",
+            append: "",
+            tests,
+        }
+    }
+
+    /// With the security modules of a kernel that nobody has prepared.
+    const WITHOUT_BPF: Self = Self {
+        kernel: FIRST,
+        remark: " without bpf",
+        append: "lsm=lockdown,yama,apparmor",
+        tests: "t_kernels",
+    };
+}
+
+struct Tier {
+    name: String,
+    run: Run,
+}
+
+/// Gives the number of tests, where it counts any.
+#[derive(Clone, Copy)]
+enum Run {
+    Here(Task),
+    InVm(Guest),
+}
+
+type Task = fn() -> Result<Option<u64>>;
+
+const HERE: [(&str, Task); 7] = [
+    ("format", format),
+    ("format of C", format_c),
+    ("tidy", tidy_up),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("unit", unit),
+    ("harness", harness),
 ];
 
-const fn tier(name: &'static str, run: fn() -> Result<Option<u64>>) -> Tier {
-    Tier { name, run }
+/// What is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All that needs no virtual machine.
+    Quick,
+    /// Everything, on two kernels.
+    Default,
+    /// Everything, on every kernel.
+    AllKernels,
+    /// The tests of the virtual machine, on one kernel.
+    Kernel(Kernel),
+}
+
+impl Scope {
+    /// The tiers in their order, with one for each kernel that is booted.
+    fn tiers(self) -> Vec<Tier> {
+        let (here, guests): (&[_], _) = match self {
+            Self::Quick => (&HERE, Vec::new()),
+            Self::Default => (&HERE, vec![Guest::of(FIRST), Guest::WITHOUT_BPF, SECOND]),
+            Self::AllKernels => {
+                let mut guests: Vec<_> = Kernel::ALL.into_iter().map(Guest::of).collect();
+                guests.push(Guest::WITHOUT_BPF);
+                (&HERE, guests)
+            }
+            Self::Kernel(kernel) => (&[], vec![Guest::of(kernel)]),
+        };
+        let here = here.iter().map(|(name, run)| Tier {
+            name: (*name).to_owned(),
+            run: Run::Here(*run),
+        });
+        let in_vm = guests.into_iter().map(|guest| Tier {
+            name: format!("vm {}{}", guest.kernel.name(), guest.remark),
+            run: Run::InVm(guest),
+        });
+        here.chain(in_vm).collect()
+    }
 }
 
 /// What came of a tier.
 struct Ran {
-    name: &'static str,
+    name: String,
     tests: Option<u64>,
     minimum: Option<u64>,
     seconds: f64,
 }
 
-pub(crate) fn run(quick: bool) -> Result<u8> {
+pub(crate) fn run(scope: Scope) -> Result<u8> {
     tools::for_building()?;
     let minimums: BTreeMap<String, u64> =
         toml::from_str(&fs::read_to_string("xtask/minimums.toml")?)
             .context("reading `xtask/minimums.toml`")?;
-    let wanted = TIERS.iter().filter(|tier| !(quick && tier.name == "vm"));
-    let names: Vec<_> = wanted.clone().map(|tier| tier.name).collect();
+    let tiers = scope.tiers();
+    let names: Vec<_> = tiers.iter().map(|tier| tier.name.clone()).collect();
     let mut ran: Vec<Ran> = Vec::new();
-    for tier in wanted {
+    for tier in tiers {
         println!("\n=== {} ===", tier.name);
         let start = now();
-        let minimum = minimums.get(tier.name).copied();
-        let tests = (tier.run)().and_then(|tests| enough(tests, minimum).map(|()| tests));
+        let minimum = minimums.get(&tier.name).copied();
+        let tests = match tier.run {
+            Run::Here(run) => run(),
+            Run::InVm(guest) => in_vm(guest),
+        };
+        let tests = tests.and_then(|tests| enough(tests, minimum).map(|()| tests));
         let seconds = start.elapsed().as_secs_f64();
         match tests {
             Ok(tests) => ran.push(Ran {
@@ -101,7 +192,7 @@ pub(crate) fn run(quick: bool) -> Result<u8> {
             tier.seconds
         );
     }
-    if quick {
+    if scope == Scope::Quick {
         println!("the virtual machine was left out (--quick)");
     }
     let total: u64 = ran.iter().filter_map(|tier| tier.tests).sum();
@@ -202,10 +293,12 @@ fn harness() -> Result<Option<u64>> {
     stream(test).map(|output| Some(passed(&output)))
 }
 
-fn in_vm() -> Result<Option<u64>> {
+fn in_vm(guest: Guest) -> Result<Option<u64>> {
     let built = binaries::build(true)?;
     let mut files = built.programs();
     files.push(("conformance".to_owned(), PathBuf::from("conformance")));
+    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
+    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
     if built.tests.is_empty() {
         bail!("there are no tests for the virtual machine");
     }
@@ -217,12 +310,18 @@ fn in_vm() -> Result<Option<u64>> {
         files.push((format!("t_{name}"), test.clone()));
     }
     let machine = Vm {
+        kernel: guest.kernel,
+        append: guest.append.to_owned(),
         timeout: VM_TIMEOUT,
         ..Vm::default()
     };
     let job = Job {
         files,
-        command: VM_COMMAND.to_owned(),
+        command: format!(
+            "export GORGET_KERNEL={}; {}",
+            guest.kernel.name(),
+            VM_COMMAND.replace("PATTERN", guest.tests)
+        ),
         output: None,
     };
     let outcome = vm::run(&machine, &job, &mut print)?;
@@ -296,6 +395,23 @@ mod tests {
             test result: FAILED. 7 passed; 1 failed; 0 ignored\n";
         assert_eq!(passed(output), 42);
         assert_eq!(passed("nothing"), 0);
+    }
+
+    #[test]
+    fn every_tier_that_counts_has_a_minimum() {
+        let minimums: BTreeMap<String, u64> =
+            toml::from_str(include_str!("../minimums.toml")).unwrap();
+        let tiers = [Scope::Default, Scope::AllKernels].map(Scope::tiers);
+        let mut counting: Vec<_> = tiers
+            .into_iter()
+            .flatten()
+            .map(|tier| tier.name)
+            .filter(|name| name.starts_with("vm ") || ["unit", "harness"].contains(&name.as_str()))
+            .collect();
+        counting.sort();
+        counting.dedup();
+        assert_eq!(counting, minimums.into_keys().collect::<Vec<_>>());
+        assert!(Scope::Default.tiers().len() > Scope::Quick.tiers().len());
     }
 
     #[test]

@@ -538,12 +538,25 @@ verified_once int decide(struct task_ctx *t, struct request *q)
 	return todo;
 }
 
+/*
+ * KERNEL: from 6.12 on a hook has to return 0 or an error number, and the verifier has to see it:
+ * it sees branches, but not the arithmetic that clang makes of them unless there is something to
+ * do.
+ */
+inline_always int deny_if(int denied)
+{
+	if (!denied)
+		return 0;
+	asm volatile("");
+	return -EACCES;
+}
+
 /* Not nested in decide(): the stack is short. */
 inline_always int finish(int todo)
 {
 	if (todo & TELL)
 		emit();
-	return todo & DENY ? -EACCES : 0;
+	return deny_if(todo & DENY);
 }
 
 /* === entries for hooks === */
@@ -600,7 +613,7 @@ inline_always u32 current_workload(void)
 
 inline_always int is_kernel_thread(void)
 {
-	return BPF_CORE_READ(bpf_get_current_task_btf(), flags) & PF_KTHREAD;
+	return bpf_get_current_task_btf()->flags & PF_KTHREAD;
 }
 
 /* Every file hook; `flags` is of enum request_flag. */
@@ -681,11 +694,6 @@ verified_once int check_bytes(u32 automaton, u32 operation, u32 bytes)
 	q.operation = operation;
 	q.bytes = bytes;
 	return finish(decide(t, &q));
-}
-
-inline_always int deny_if(int denied)
-{
-	return denied ? -EACCES : 0;
 }
 
 /* For hooks that get a directory and a name in it. */

@@ -5,8 +5,9 @@
 //! before all others were used, because tasks that left their cgroup keep theirs.
 
 use crate::abi;
-use crate::hooks;
+use crate::hooks::{self, LeftOut};
 use crate::lower::put;
+use crate::refusal::{Refusal, explained};
 use crate::ring::Reader;
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
@@ -39,7 +40,10 @@ pub enum LoadError {
     Open(#[source] libbpf_rs::Error),
     /// The kernel refused a program or a map.
     #[error("loading the kernel programs")]
-    Load(#[source] libbpf_rs::Error),
+    Load(#[source] Refusal),
+    /// The kernel does not say what it has loaded.
+    #[error("asking the kernel about its programs")]
+    Query(#[source] libbpf_rs::Error),
     /// A program was refused at its hook.
     #[error("attaching `{hook}`")]
     Attach {
@@ -117,6 +121,7 @@ struct InForce {
 pub struct Kernel {
     /// Attached programs by name.
     links: Vec<(String, Link)>,
+    left_out: Vec<LeftOut>,
     enrol: Link,
     workloads: MapHandle,
     roots: MapHandle,
@@ -135,14 +140,14 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses a program; the reason of the verifier is printed to standard error.
+    /// When the kernel refuses a program, with the verifier's reason.
     pub fn load() -> Result<Self, LoadError> {
         let mut storage = MaybeUninit::uninit();
         let mut open = abi::EnforceSkelBuilder::default()
             .open(&mut storage)
             .map_err(LoadError::Open)?;
-        hooks::fit(&mut open).map_err(LoadError::Open)?;
-        let skeleton = open.load().map_err(LoadError::Load)?;
+        let left_out = hooks::fit(&mut open).map_err(LoadError::Open)?;
+        let skeleton = explained(|| open.load()).map_err(LoadError::Load)?;
 
         let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
         let mut links = Vec::new();
@@ -184,6 +189,7 @@ impl Kernel {
         ];
         let mut kernel = Self {
             links,
+            left_out,
             enrol,
             workloads: handle("workloads", &maps.workloads)?,
             roots: handle("roots", &maps.roots)?,
@@ -205,6 +211,11 @@ impl Kernel {
     /// Names of the attached programs, which are those of their hooks.
     pub fn hooks(&self) -> impl Iterator<Item = &str> {
         self.links.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Programs that were left out because this kernel is older than their hooks.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
     }
 
     /// Opens the channel of alerts.
