@@ -53,6 +53,43 @@ pub(crate) fn compile() -> Result<u8> {
     Ok(0)
 }
 
+/// Workloads, different rulesets among them, and rules in each.
+const NODES: [(u32, u32, u32); 4] = [
+    (5_000, 1, 1_000),
+    (5_000, 20, 1_000),
+    (5_000, 500, 100),
+    (1, 1, 10_000),
+];
+
+/// What many workloads cost a node: memory, in the virtual machine, in a release build.
+pub(crate) fn node() -> Result<u8> {
+    tools::for_building()?;
+    let job = Job {
+        files: vec![("node".to_owned(), binaries::node()?)],
+        command: NODES
+            .map(|(workloads, rulesets, rules)| {
+                let it = format!("{workloads} {rulesets} {rules}");
+                format!("echo \"$(./node {it}),{workloads},{rulesets},{rules}\"")
+            })
+            .join(" && "),
+        output: None,
+    };
+    let outcome = vm::run(&Vm::default(), &job, &mut |_| ())?;
+    match outcome.ending {
+        Ok(0) => {}
+        Ok(code) => bail!("measuring ended with exit code {code}: {}", outcome.output),
+        Err(why) => bail!(why),
+    }
+    println!("workloads  rulesets  rules in each  programs KiB  workloads and rulesets KiB");
+    for line in outcome.output.lines() {
+        let figures: Vec<&str> = line.trim().split(',').collect();
+        if let [programs, all, rulesets, workloads, _, rules] = figures.as_slice() {
+            println!("{workloads:>9} {rulesets:>9} {rules:>14} {programs:>13} {all:>27}");
+        }
+    }
+    Ok(0)
+}
+
 const FIGURES: &str = "docs/performance.csv";
 const PAGE: &str = "docs/performance.md";
 const BY_RULES: &str = "docs/performance-rules.svg";

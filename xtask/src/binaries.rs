@@ -82,6 +82,13 @@ pub(crate) fn kernel_report() -> Result<PathBuf> {
     )
 }
 
+/// Builds the program that fills a node with workloads.
+pub(crate) fn node() -> Result<PathBuf> {
+    let name = "node";
+    let example = ["-p", "gorget-bpf", "--release", "--example", name];
+    binary(&cargo("build", &example)?, name)
+}
+
 /// Builds what is measured and the program that measures, as they are released, and gives them names
 /// in a job.
 pub(crate) fn measured() -> Result<Vec<(String, PathBuf)>> {

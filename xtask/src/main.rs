@@ -83,6 +83,8 @@ enum Task {
 enum Bench {
     /// Compiling policies: time and memory for up to 10,000 rules
     Compile,
+    /// Thousands of workloads on a node: memory, in the virtual machine
+    Node,
 }
 
 #[derive(Debug, Args)]
@@ -139,6 +141,9 @@ fn main() -> ExitCode {
             Task::Bench {
                 what: Some(Bench::Compile),
             } => bench::compile(),
+            Task::Bench {
+                what: Some(Bench::Node),
+            } => bench::node(),
             Task::Vm(arguments) => run_vm(arguments),
             Task::KernelSupport { text_only } => kernel_support::run(text_only),
             Task::Tidy => tidy::run(),
