@@ -9,7 +9,7 @@ rm -rf $directory
 mkdir -p $directory
 cd $directory
 unit=0
-while [ $unit -lt 8 ]; do
+while [ $unit -lt 5 ]; do
     cat >unit$unit.c <<SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,9 +29,9 @@ SOURCE
     unit=$((unit + 1))
 done
 cat >main.c <<SOURCE
-int unit0(int), unit1(int), unit2(int), unit3(int), unit4(int), unit5(int), unit6(int), unit7(int);
+int unit0(int), unit1(int), unit2(int), unit3(int), unit4(int);
 int main(void) {
-    return unit0(1) + unit1(1) + unit2(1) + unit3(1) + unit4(1) + unit5(1) + unit6(1) + unit7(1) != 16;
+    return unit0(1) + unit1(1) + unit2(1) + unit3(1) + unit4(1) != 10;
 }
 SOURCE
 for source in *.c; do

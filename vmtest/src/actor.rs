@@ -164,6 +164,26 @@ impl Actor {
         )
     }
 
+    /// As [`Actor::in_container`], with every capability and all of the host's devices, and with
+    /// more options of `ctr run`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn in_privileged_container(
+        name: &str,
+        labels: &[(&str, &str)],
+        options: &[&str],
+    ) -> (Container, Self) {
+        let options = [&["--rm", "--privileged"], options].concat();
+        let argv = ["/actor", "serve"];
+        let (container, to, from) = Container::run_with(name, labels, &options, &argv);
+        (
+            container,
+            Self::greeted(To::Client(to), Lines::of(from, None)),
+        )
+    }
+
     /// As [`Actor::in_container`], but reached through named pipes in the container, so that it can
     /// be told what to do while containerd is away.
     ///
@@ -231,14 +251,16 @@ impl Actor {
         self.ask(&format!("do {subject} {} {path}", operation.name()))
     }
 
+    /// Has the first actor run a line of shell, and gives what it said, errors included.
+    pub fn shell(&mut self, script: &str) -> String {
+        self.tell(&format!("shell {script}"));
+        self.from.wait(&format!("the end of `{script}`"), |line| {
+            line.strip_prefix("said ").map(unescaped)
+        })
+    }
+
     fn ask(&mut self, question: &str) -> Done {
-        let to: &mut dyn Write = match &mut self.to {
-            To::Client(to) | To::Host(to, _) => to,
-            To::Pipe(to) => to,
-        };
-        if let Err(error) = writeln!(to, "{question}").and_then(|()| to.flush()) {
-            fail(&format!("telling the actor `{question}`: {error}"));
-        }
+        self.tell(question);
         self.from
             .wait(&format!("the answer to `{question}`"), |line| {
                 match line.split_once(' ').unwrap_or((line, "")) {
@@ -249,4 +271,27 @@ impl Actor {
                 }
             })
     }
+
+    fn tell(&mut self, question: &str) {
+        let to: &mut dyn Write = match &mut self.to {
+            To::Client(to) | To::Host(to, _) => to,
+            To::Pipe(to) => to,
+        };
+        if let Err(error) = writeln!(to, "{question}").and_then(|()| to.flush()) {
+            fail(&format!("telling the actor `{question}`: {error}"));
+        }
+    }
+}
+
+/// A line break is `\\n` on the wire, a backslash two of them.
+fn unescaped(line: &str) -> String {
+    let mut text = String::new();
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if characters.next() == Some('n') => text.push('\n'),
+            other => text.push(other),
+        }
+    }
+    text
 }

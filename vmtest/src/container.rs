@@ -72,7 +72,21 @@ impl Container {
         labels: &[(&str, &str)],
         argv: &[&str],
     ) -> (Self, ChildStdin, ChildStdout) {
-        let mut command = run_command(name, labels, &["--rm"], argv);
+        Self::run_with(name, labels, &["--rm"], argv)
+    }
+
+    /// As [`Container::run`], with options of `ctr run`.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn run_with(
+        name: &str,
+        labels: &[(&str, &str)],
+        options: &[&str],
+        argv: &[&str],
+    ) -> (Self, ChildStdin, ChildStdout) {
+        let mut command = run_command(name, labels, options, argv);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut client = started(&mut command);
         let stdin = client.stdin.take().into_iter().next_pipe();

@@ -616,20 +616,25 @@ inline_always int is_kernel_thread(void)
 	return bpf_get_current_task_btf()->flags & PF_KTHREAD;
 }
 
+/* What a ruleset must have something to say about to be asked. */
+inline_always u32 wanted_flags(u32 access, u32 flags)
+{
+	if (flags & REQUEST_CARRIED)
+		return ABI_ACTIVE_PROCESS;
+	return access & ACCESS_TREE ? ABI_ACTIVE_FILE | ABI_ACTIVE_TREE : ABI_ACTIVE_FILE;
+}
+
 /* Every file hook; `flags` is of enum request_flag. */
 verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access, u32 flags)
 {
 	struct request q = {};
 	struct task_ctx *t;
-	u32 wanted, connection;
+	u32 connection;
 
-	if (is_kernel_thread())
+	if (!(flags_anywhere & wanted_flags(access, flags)) || is_kernel_thread())
 		return 0;
 	t = identify_subject(&q);
-	wanted = access & ACCESS_TREE ? ABI_ACTIVE_FILE | ABI_ACTIVE_TREE : ABI_ACTIVE_FILE;
-	if (flags & REQUEST_CARRIED)
-		wanted = ABI_ACTIVE_PROCESS;
-	if (!has_flag(q.active, wanted))
+	if (!has_flag(q.active, wanted_flags(access, flags)))
 		return 0;
 	q.vfsmount = vfsmount;
 	q.dentry = dentry;
@@ -685,7 +690,7 @@ verified_once int check_bytes(u32 automaton, u32 operation, u32 bytes)
 	u32 wanted =
 	    automaton == ABI_AUTOMATON_NETWORK ? ABI_ACTIVE_NETWORK : ABI_ACTIVE_CAPABILITY;
 
-	if (is_kernel_thread())
+	if (!(flags_anywhere & wanted) || is_kernel_thread())
 		return 0;
 	t = identify_subject(&q);
 	if (!has_flag(q.active, wanted))

@@ -68,6 +68,8 @@ int BPF_PROG(file_open, struct file *file, int ret)
 
 	if (ret)
 		return ret;
+	if (!program && !(flags_anywhere & (ABI_ACTIVE_FILE | ABI_ACTIVE_PRESET)))
+		return 0;
 	subject = current_subject();
 	if (!program && !has_flag(subject.active, ABI_ACTIVE_FILE | ABI_ACTIVE_PRESET))
 		return 0;
@@ -93,7 +95,7 @@ int BPF_PROG(file_open, struct file *file, int ret)
 	if (has_flag(subject.active, ABI_ACTIVE_PRESET) &&
 	    file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
 		return -EACCES;
-	if (is_known(&subject, file, ABI_OP_OPEN, access))
+	if (is_known(subject.t, subject.active, file, ABI_OP_OPEN, access))
 		return 0;
 	return check_path(&file->f_path, ABI_OP_OPEN, access);
 }
@@ -105,7 +107,7 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 	struct subject subject;
 	u32 access = 0;
 
-	if (ret)
+	if (ret || !(flags_anywhere & ABI_ACTIVE_FILE))
 		return ret;
 	subject = current_subject();
 	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
@@ -117,7 +119,7 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 		access |= ACCESS_READ;
 	if (mask & (MAY_WRITE | MAY_APPEND))
 		access |= ACCESS_WRITE;
-	if (!access || is_known(&subject, file, ABI_OP_PERMISSION, access))
+	if (!access || is_known(subject.t, subject.active, file, ABI_OP_PERMISSION, access))
 		return 0;
 	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
 }

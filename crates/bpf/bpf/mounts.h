@@ -95,10 +95,9 @@ int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *
 	ret = check_target(workload, path);
 	if (ret)
 		return ret;
-	if (!(flags & (MS_BIND | MS_MOVE)))
-		return 0;
+	/* A file system mounted again has its names again, too: the disk, or proc. */
 	mark(workload, path);
-	if (arranges_namespace(workload))
+	if (!(flags & (MS_BIND | MS_MOVE)) || arranges_namespace(workload))
 		return 0;
 	root = (u64)BPF_CORE_READ(bpf_get_current_task_btf(), fs, root.dentry);
 	if (is_root(workload, root)) {

@@ -43,10 +43,14 @@ inline_always u32 wanted_bits(struct inode *inode, u32 access)
 	return bits;
 }
 
-/* Whether this access of an open file was decided before and may go on without a word. */
-inline_always int is_known(struct subject *s, struct file *file, u32 operation, u32 access)
+/*
+ * Whether this access of an open file was decided before and may go on without a word. A function
+ * of its own for the sake of the stack, and not verified once, because such take no kernel
+ * pointers.
+ */
+static __noinline int is_known(struct task_ctx *t, u64 active, struct file *file, u32 operation,
+			       u32 access)
 {
-	struct task_ctx *t = s->t;
 	struct dentry *dentry = file->f_path.dentry;
 	struct inode *inode = dentry->d_inode;
 	struct remembered *r;
@@ -56,7 +60,7 @@ inline_always int is_known(struct subject *s, struct file *file, u32 operation, 
 	/* Without the kernel's counters nothing is remembered. */
 	if (!&rename_lock || !&mount_lock || !t || !inode)
 		return 0;
-	if (t->source_ruleset != (u32)s->active || has_flag(s->active, ABI_ACTIVE_TERMINAL))
+	if (t->source_ruleset != (u32)active || has_flag(active, ABI_ACTIVE_TERMINAL))
 		return 0;
 	ino = inode->i_ino;
 	r = &t->remembered[ino & (ABI_REMEMBERED - 1)];

@@ -114,6 +114,8 @@ pub enum Applied {
 struct InForce {
     cgroup: Option<u64>,
     content: Option<ContentId>,
+    /// What the ruleset has to say something about (`enum abi_active`).
+    flags: u32,
 }
 
 /// The loaded and attached programs. Dropping it detaches them.
@@ -133,6 +135,8 @@ pub struct Kernel {
     in_force: HashMap<WorkloadIndex, InForce>,
     next_index: u32,
     reported: [u64; LossStage::ALL.len()],
+    /// What the programs were told last: bound cgroups, flags of all workloads together.
+    told: (u32, u32),
 }
 
 impl Kernel {
@@ -201,6 +205,7 @@ impl Kernel {
             in_force: HashMap::new(),
             next_index: 1,
             reported: [0; LossStage::ALL.len()],
+            told: (0, 0),
         };
         kernel
             .in_force
@@ -255,9 +260,10 @@ impl Kernel {
             InForce {
                 cgroup: Some(cgroup),
                 content: None,
+                flags: 0,
             },
         );
-        self.tell_bound()?;
+        self.tell(0)?;
         Ok(index)
     }
 
@@ -271,6 +277,7 @@ impl Kernel {
         let Some(InForce {
             cgroup: Some(cgroup),
             content: _,
+            flags: _,
         }) = self.in_force.remove(&index)
         else {
             return Err(ApplyError::NotBound(index));
@@ -281,7 +288,7 @@ impl Kernel {
                 doing: "releasing a cgroup",
                 source,
             })?;
-        self.tell_bound()
+        self.tell(0)
     }
 
     /// Makes the tasks that already run in bound cgroups members of their workloads, and learns the
@@ -319,26 +326,31 @@ impl Kernel {
             Some(there) => there.content,
             None => return Err(ApplyError::NotBound(index)),
         };
-        let wanted = rules.filter(|r| mode != Mode::Disabled && flags(r, mode).1);
+        let wanted = rules
+            .filter(|_| mode != Mode::Disabled)
+            .and_then(|rules| flags(rules, mode).map(|flags| (rules, flags)));
+        let new_flags = wanted.map_or(0, |(_, flags)| flags);
         let (active, applied) = match wanted {
-            Some(rules) => {
+            Some((rules, flags)) => {
                 let place = self.tables.acquire(rules)?;
-                (
-                    place.active(flags(rules, mode).0),
-                    Applied::Ruleset(place.number),
-                )
+                (place.active(flags), Applied::Ruleset(place.number))
             }
             None => (0, Applied::Nothing),
         };
-        let switched = self.store(
-            &self.workloads,
-            "switching a workload's rules",
-            index.0,
-            &active.to_ne_bytes(),
-        );
-        let new = wanted.map(Ruleset::content_id);
+        // The programs look where nobody has rules only after they were told that somebody has.
+        let switched = self.tell(new_flags).and_then(|()| {
+            self.store(
+                &self.workloads,
+                "switching a workload's rules",
+                index.0,
+                &active.to_ne_bytes(),
+            )
+        });
+        let new = wanted.map(|(rules, _)| rules.content_id());
         let unused = if switched.is_ok() {
-            self.in_force.entry(index).or_default().content = new;
+            let there = self.in_force.entry(index).or_default();
+            there.content = new;
+            there.flags = new_flags;
             old
         } else {
             new
@@ -346,7 +358,7 @@ impl Kernel {
         if let Some(content) = unused {
             self.tables.release(&content)?;
         }
-        switched.map(|()| applied)
+        switched.and_then(|()| self.tell(0)).map(|()| applied)
     }
 
     /// What was lost or undecidable in the kernel since the last call.
@@ -396,16 +408,22 @@ impl Kernel {
         })
     }
 
-    /// Tells the programs whether looking for bound cgroups is worth while.
-    fn tell_bound(&self) -> Result<(), ApplyError> {
+    /// Tells the programs whether looking for bound cgroups is worth while, and what some workload has
+    /// rules about or will have in a moment (`soon`).
+    fn tell(&mut self, soon: u32) -> Result<(), ApplyError> {
         let bound = u32::try_from(self.in_force.len() - 1).unwrap_or(u32::MAX);
+        let flags = self.in_force.values().fold(soon, |all, w| all | w.flags);
+        if self.told == (bound, flags) {
+            return Ok(());
+        }
         let mut globals = [0; size_of::<abi::enforce_bss>()];
-        put(
-            &mut globals,
-            offset_of!(abi::enforce_bss, bound_cgroups),
-            bound,
-        );
-        self.store(&self.bss, "counting bound cgroups", 0, &globals)
+        let at = offset_of!(abi::enforce_bss, bound_cgroups);
+        put(&mut globals, at, bound);
+        let at = offset_of!(abi::enforce_bss, flags_anywhere);
+        put(&mut globals, at, flags);
+        self.store(&self.bss, "saying what is in force", 0, &globals)?;
+        self.told = (bound, flags);
+        Ok(())
     }
 
     fn store(
@@ -420,8 +438,8 @@ impl Kernel {
     }
 }
 
-/// The flags of a workload's entry, and whether the ruleset says anything at all.
-fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
+/// The flags of a workload's entry; `None` when the ruleset says nothing at all.
+fn flags(rules: &Ruleset, mode: Mode) -> Option<u32> {
     let covered = |category, flag: abi::active| if rules.covers(category) { flag.0 } else { 0 };
     let mut flags = covered(Category::Process, abi::active::ABI_ACTIVE_PROCESS)
         | covered(Category::File, abi::active::ABI_ACTIVE_TREE)
@@ -432,7 +450,9 @@ fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
     if rules.covers(Category::File) && !rules.covers_only_trees(Category::File) {
         flags |= abi::active::ABI_ACTIVE_FILE.0;
     }
-    let anything = flags != 0;
+    if flags == 0 {
+        return None;
+    }
     let mut branches = Category::ALL
         .into_iter()
         .flat_map(|category| rules.decisions(category).branches());
@@ -442,5 +462,5 @@ fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
     if mode == Mode::Audited {
         flags |= abi::active::ABI_ACTIVE_AUDITED.0;
     }
-    (flags, anything)
+    Some(flags)
 }

@@ -3,7 +3,7 @@
 //!
 //! `actor serve [FROM TO]` reads requests from standard input, or a named pipe, one a line, and
 //! answers each with one line on standard output, or another named pipe:
-//! `passed`, `denied` (EACCES) or `failed ERROR`. It starts copies of itself from other paths as
+//! `passed`, `denied` (EACCES), `failed ERROR`, or `said TEXT` for a line of shell. It starts copies of itself from other paths as
 //! `actor obey`; those perform what is passed on to them, so that the operation's subject is that
 //! path. Any other arguments: it ends with success, which is what executing it as an object does.
 #![expect(
@@ -57,6 +57,11 @@ fn serve(from: impl BufRead, mut to: impl Write) {
                 subjects.drain().for_each(|(_, subject)| end(subject));
                 Ok(())
             }
+            ["shell", ..] => {
+                let script = line.strip_prefix("shell ").unwrap_or_default();
+                answer_line(&mut to, &format!("said {}", shell(script)));
+                continue;
+            }
             ["do", subject, operation, path] => {
                 let answer = pass_on(&mut subjects, subject, operation, path);
                 answer_line(
@@ -70,6 +75,21 @@ fn serve(from: impl BufRead, mut to: impl Write) {
         answer(&mut to, done);
     }
     subjects.drain().for_each(|(_, subject)| end(subject));
+}
+
+/// What a line of shell says, on one line. Errors come after the rest.
+fn shell(script: &str) -> String {
+    let output = Command::new("/bin/sh")
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .output();
+    let said = match output {
+        Ok(output) => [output.stdout, output.stderr].concat(),
+        Err(error) => error.to_string().into_bytes(),
+    };
+    String::from_utf8_lossy(&said)
+        .replace('\\', "\\\\")
+        .replace('\n', "\\n")
 }
 
 fn end(mut subject: Subject) {

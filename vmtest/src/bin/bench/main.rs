@@ -28,8 +28,6 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        // What `exec` runs.
-        ["nothing"] => Ok(()),
         ["measure", operation, rest @ ..] => operations::measure(operation, rest),
         ["all", rest @ ..] => situations::all(rest),
         _ => Err(anyhow::anyhow!("unknown arguments {words:?}")),

@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 const WARM_UP: usize = 3;
 const BATCHES: usize = 15;
 /// Of a whole task: it is long enough.
-const RUNS: usize = 7;
+const RUNS: usize = 5;
 
 /// Files in a directory that are opened in turn: more than a task's memory for answers holds.
 pub(crate) const FILES: usize = 64;
@@ -117,9 +117,9 @@ fn open_in_turn(directory: &str) -> Result<u64> {
 
 /// A child, a program in it that does nothing, and its end.
 fn exec(program: &str) -> Result<u64> {
-    batches(20, nothing, || {
-        for _ in 0..20 {
-            if !Command::new(program).arg("nothing").status()?.success() {
+    batches(50, nothing, || {
+        for _ in 0..50 {
+            if !Command::new(program).status()?.success() {
                 bail!("`{program}` failed");
             }
         }

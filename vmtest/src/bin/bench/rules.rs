@@ -139,8 +139,9 @@ pub(crate) fn everything(rules: usize) -> Result<Rules> {
     Ok(policy(&format!("everything-{rules}"), &spec))
 }
 
-/// Every opening of one file is reported.
-pub(crate) fn audit(file: &str) -> Rules {
-    let spec = format!("  file:\n    matchPaths: [{{path: {file}, action: Audit}}]\n");
-    policy("audit", &spec)
+/// Every opening of these files is reported.
+pub(crate) fn audit(files: &[&str]) -> Rules {
+    let rule = |file: &&str| format!("      - {{path: {file}, action: Audit}}\n");
+    let rules: String = files.iter().map(rule).collect();
+    policy("audit", &format!("  file:\n    matchPaths:\n{rules}"))
 }

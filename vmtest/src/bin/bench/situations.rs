@@ -4,10 +4,11 @@
 use crate::operations::{FILES, file_name};
 use crate::rules::{MATCHED, Rules, UNMATCHED};
 use crate::{measured, report, rules, storm};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use gorget_vmtest::Agent;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Numbers of rules.
 const RULES: [usize; 5] = [1, 10, 100, 1000, 10_000];
@@ -23,8 +24,13 @@ const NAMES: [&str; 18] = [
 const SCRATCH: &str = "/tmp/bench/app/data";
 const TREE: &str = "/another/tree";
 /// What `exec` runs, and a script for a real task.
-const PROGRAM: &str = "/another/app/data/cache/bench";
-const MATCHED_PROGRAM: &str = "/matched/app/data/cache/bench";
+const PROGRAM: &str = "/another/app/data/cache/nothing";
+const MATCHED_PROGRAM: &str = "/matched/app/data/cache/nothing";
+/// The smallest program there is: what is measured is the kernel's work for it.
+const NOTHING: &str = "void _start(void) {
+    __asm__ volatile(\"mov $60, %eax; xor %edi, %edi; syscall\");
+}
+";
 const SCRIPT: &str = "/job/bench-macro.sh";
 
 /// The directory whose files have this depth.
@@ -140,9 +146,13 @@ fn prepare() -> Result<()> {
             fs::write(directory.join(format!("entry-{number:02}")), "")?;
         }
     }
-    let own = std::env::current_exe().context("cannot find this program")?;
+    fs::write("/tmp/nothing.c", NOTHING)?;
     for program in [PROGRAM, MATCHED_PROGRAM] {
-        fs::copy(&own, program).with_context(|| format!("cannot copy to `{program}`"))?;
+        let arguments = ["-nostdlib", "-static", "-o", program, "/tmp/nothing.c"];
+        let compiled = Command::new("tcc").args(arguments).status();
+        if !compiled.context("cannot run `tcc`")?.success() {
+            bail!("`{program}` cannot be made");
+        }
     }
     rustix::fs::sync();
     Ok(())

@@ -11,15 +11,12 @@ use std::fs;
 
 const OPENINGS: u64 = 20_000;
 const FILE: &str = "/another/app/data/cache/file-01";
-/// Opened when the storm is over; audited by the same rule's directory.
+/// Opened when the storm is over, and audited, too.
 const LAST: &str = "/another/app/data/cache/file-02";
 
 pub(crate) fn measure() -> Result<()> {
-    let text = rules::audit(FILE).text.replace(
-        "matchPaths: [",
-        &format!("matchPaths: [{{path: {LAST}, action: Audit}}, "),
-    );
-    let mut agent = Agent::start_with("", &[("audit.yaml", &text)]);
+    let mut agent = Agent::start("");
+    agent.write_policy("audit.yaml", &rules::audit(&[FILE, LAST]).text);
     agent.wait_for("in force for `gorget-vm`: audit");
     let before = agent_time()?;
     let took = measured(&["storm", FILE, &OPENINGS.to_string()])?;
