@@ -38,12 +38,16 @@ inline_always int is_root(u32 workload, u64 dentry)
 	return root && root->inode && root->inode == inode;
 }
 
+/* In a workload with more, every path counts as below one: nothing more to remember. */
 inline_always void mark_one(struct workload_root *root, u32 workload, u64 mountpoint)
 {
 	struct mark key = {.mountpoint = mountpoint, .workload = workload};
 	u32 marked = 1;
 
-	bpf_map_update_elem(&marks, &key, &marked, 0);
+	if (!workload)
+		bpf_map_update_elem(&host_marks, &key, &marked, 0);
+	else if (root->marks <= ABI_MARKS_EACH)
+		bpf_map_update_elem(&marks, &key, &marked, 0);
 	if (root->marks <= ABI_MARKS_EACH)
 		root->marks++;
 }

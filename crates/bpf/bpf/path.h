@@ -65,7 +65,10 @@ inline_always void look_for_mark(struct walk *w, u64 mountpoint)
 {
 	struct mark key = {.mountpoint = mountpoint, .workload = w->workload};
 
-	if (w->marks && bpf_map_lookup_elem(&marks, &key))
+	if (!w->marks)
+		return;
+	if (w->workload ? bpf_map_lookup_elem(&marks, &key)
+			: bpf_map_lookup_elem(&host_marks, &key))
 		w->aliased = 1;
 }
 

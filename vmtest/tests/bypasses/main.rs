@@ -80,6 +80,7 @@ const TESTS: &[(&str, Test)] = tests![
     kernel::b19_nothing_of_a_read_only_file_is_changed,
     kernel::b19_the_disk_under_the_files_is_out_of_reach_with_rules_of_its_own,
     kernel::b22_what_another_module_permits_is_judged_and_what_it_denies_stays_denied,
+    mounts::b04_no_number_of_mounts_makes_a_mount_forgotten,
 ];
 
 fn main() -> ExitCode {

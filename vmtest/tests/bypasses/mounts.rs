@@ -102,6 +102,18 @@ pub(crate) fn b04_another_proc_has_the_names_of_the_first(ground: &mut Ground) {
     );
 }
 
+/// From then on the container is one that made many mounts, so this test is the last.
+pub(crate) fn b04_no_number_of_mounts_makes_a_mount_forgotten(ground: &mut Ground) {
+    let many = perl(
+        "sub mount { sys(165, $_[0], \"/mnt\", 0, 4096, 0) == 0 or bad(\"mount\") } \
+         symlink(\"/data\", \"/tmp/l\"); mount(\"/tmp/l\"); chdir(\"/mnt\"); \
+         mount(\"/tmp\") for 1..600; \
+         if (open(F, \"<\", \"secret\")) { print <F> } else { print $! } \
+         chdir(\"/\"); sys(166, \"/mnt\", 2) for 0..600; unlink(\"/tmp/l\")",
+    );
+    ground.expect_denied(FILE, &[&many]);
+}
+
 pub(crate) fn b05_another_mount_namespace_is_no_way_out(ground: &mut Ground) {
     let pivot = "mount -t tmpfs none /mnt; mkdir /mnt/old; cd /mnt; pivot_root . old; \
                  /old/bin/busybox cat /old/data/secret";
