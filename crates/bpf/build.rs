@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         other => return Err(format!("no BPF target for architecture `{other}`").into()),
     };
     let clang = compiler()?;
+    println!("cargo::rustc-env=GORGET_CLANG={}", version(&clang)?);
     for program in ["enforce", "harness"] {
         let source = format!("bpf/{program}.bpf.c");
         let skeleton = out.join(format!("{program}.skel.rs"));
@@ -65,4 +66,11 @@ fn compiler() -> Result<String, Box<dyn Error>> {
         })
         .map(str::to_owned)
         .ok_or_else(|| "clang is not installed (Debian, Ubuntu: apt-get install clang)".into())
+}
+
+/// The first line of what `--version` says.
+fn version(clang: &str) -> Result<String, Box<dyn Error>> {
+    let said = Command::new(clang).arg("--version").output()?;
+    let text = String::from_utf8(said.stdout)?;
+    Ok(text.lines().next().unwrap_or(clang).to_owned())
 }

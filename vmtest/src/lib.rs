@@ -27,7 +27,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Longer than anything takes in a guest under software emulation on a busy machine.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// Where the job's files are in the guest.
 pub const JOB: &str = "/job";

@@ -73,6 +73,33 @@ pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
     })
 }
 
+/// Builds the program that says what a kernel can do.
+pub(crate) fn kernel_report() -> Result<PathBuf> {
+    let name = "kernel_report";
+    binary(
+        &cargo("build", &["-p", "gorget-bpf", "--example", name])?,
+        name,
+    )
+}
+
+/// Builds the program that fills a node with workloads.
+pub(crate) fn node() -> Result<PathBuf> {
+    let name = "node";
+    let example = ["-p", "gorget-bpf", "--release", "--example", name];
+    binary(&cargo("build", &example)?, name)
+}
+
+/// Builds what is measured and the program that measures, as they are released, and gives them names
+/// in a job.
+pub(crate) fn measured() -> Result<Vec<(String, PathBuf)>> {
+    let packages = ["-p", "gorget-agent", "-p", "gorget-vmtest"];
+    let artifacts = cargo("build", &[&packages[..], &["--bins", "--release"]].concat())?;
+    ["gorgetd", "bench"]
+        .into_iter()
+        .map(|name| Ok((name.to_owned(), binary(&artifacts, name)?)))
+        .collect()
+}
+
 fn cargo(subcommand: &str, arguments: &[&str]) -> Result<Vec<Artifact>> {
     let (triple, (variable, flags)) = static_env();
     let mut child = command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

@@ -16,6 +16,7 @@ mod binaries;
 mod changelog;
 mod command;
 mod demo;
+mod kernel_support;
 mod packages;
 mod test;
 mod tidy;
@@ -27,7 +28,8 @@ use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use vm::{Job, Line, Suite, Vm};
+use test::Scope;
+use vm::{Job, Kernel, Line, Suite, Vm};
 
 /// The exit code when the task itself fails.
 const FAILED: u8 = 101;
@@ -48,14 +50,26 @@ enum Task {
         /// Leave out the virtual machine
         #[arg(long)]
         quick: bool,
+        /// Boot every kernel of the matrix, and not just two
+        #[arg(long, conflicts_with = "quick")]
+        all_kernels: bool,
+        /// Only the tests of the virtual machine, with this kernel
+        #[arg(long, value_enum, conflicts_with_all = ["quick", "all_kernels"])]
+        kernel: Option<Kernel>,
     },
-    /// Measure what things cost
+    /// Measure what enforcement costs, in the virtual machine, and write it to docs
     Bench {
         #[command(subcommand)]
-        what: Bench,
+        what: Option<Bench>,
     },
     /// Run a command in a throw-away virtual machine, as root, and end with its exit code
     Vm(VmArguments),
+    /// Find out what works on which kernel, and write it down
+    KernelSupport {
+        /// Boot nothing: write the document again from what was found before
+        #[arg(long)]
+        text_only: bool,
+    },
     /// Check layers, licences, file lengths and other promises of the layout
     Tidy,
     /// Assemble the changelog fragments under a heading for this version
@@ -69,13 +83,15 @@ enum Task {
 enum Bench {
     /// Compiling policies: time and memory for up to 10,000 rules
     Compile,
+    /// Thousands of workloads on a node: memory, in the virtual machine
+    Node,
 }
 
 #[derive(Debug, Args)]
 struct VmArguments {
-    /// Debian release of the kernel
-    #[arg(long, value_enum, default_value_t = Suite::Bookworm)]
-    kernel: Suite,
+    /// Which kernel to boot
+    #[arg(long, value_enum, default_value_t = Kernel::V6_1)]
+    kernel: Kernel,
     /// Debian release of everything else
     #[arg(long, value_enum, default_value_t = Suite::Bookworm)]
     image: Suite,
@@ -111,11 +127,25 @@ fn main() -> ExitCode {
         .context("cannot go to the top of the repository")
         .and_then(|()| match cli.task {
             Task::Demo => demo::run(),
-            Task::Test { quick } => test::run(quick),
+            Task::Test {
+                quick,
+                all_kernels,
+                kernel,
+            } => test::run(match kernel {
+                Some(kernel) => Scope::Kernel(kernel),
+                None if quick => Scope::Quick,
+                None if all_kernels => Scope::AllKernels,
+                None => Scope::Default,
+            }),
+            Task::Bench { what: None } => bench::enforcement(),
             Task::Bench {
-                what: Bench::Compile,
+                what: Some(Bench::Compile),
             } => bench::compile(),
+            Task::Bench {
+                what: Some(Bench::Node),
+            } => bench::node(),
             Task::Vm(arguments) => run_vm(arguments),
+            Task::KernelSupport { text_only } => kernel_support::run(text_only),
             Task::Tidy => tidy::run(),
             Task::Changelog { version } => changelog::run(&version),
         });

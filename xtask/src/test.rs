@@ -1,110 +1,164 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask test`: every tier, in the order of what fails soonest.
 //!
-//! The first tier that fails stops the run; those that did not run are named. Tests are counted, and
+//! The first tier that fails stops the run; those that did not run are named. The guests of the
+//! virtual machine are the last tiers, and run side by side. Tests are counted, and
 //! a tier with fewer than `xtask/minimums.toml` says fails: a test that was lost or filtered out by
 //! mistake must not look like success. All cargo commands build for the same target with the same
 //! flags as the static programs of the virtual machine, so that nothing is compiled twice.
 
-use crate::vm::{Job, Vm};
-use crate::{binaries, command, print, tidy, tools, vm};
+mod guests;
+
+use crate::vm::Kernel;
+use crate::{binaries, command, tidy, tools};
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
+use guests::Guest;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The scenarios in the virtual machine take minutes under emulation on a busy machine.
-const VM_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Gives the number of tests, where it counts any.
+type Task = fn() -> Result<Option<u64>>;
 
-/// Runs each test program it finds, and ends with 1 when one failed.
-const VM_COMMAND: &str = "failed=0; for t in t_*; do echo \"== $t\"; \
-    ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
-
-struct Tier {
-    name: &'static str,
-    /// Gives the number of tests, where it counts any.
-    run: fn() -> Result<Option<u64>>,
-}
-
-const TIERS: [Tier; 8] = [
-    tier("format", format),
-    tier("format of C", format_c),
-    tier("tidy", tidy_up),
-    tier("clippy", clippy),
-    tier("doc", doc),
-    tier("unit", unit),
-    tier("harness", harness),
-    tier("vm", in_vm),
+const HERE: [(&str, Task); 7] = [
+    ("format", format),
+    ("format of C", format_c),
+    ("tidy", tidy_up),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("unit", unit),
+    ("harness", harness),
 ];
 
-const fn tier(name: &'static str, run: fn() -> Result<Option<u64>>) -> Tier {
-    Tier { name, run }
+/// What is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All that needs no virtual machine.
+    Quick,
+    /// Everything, on two kernels.
+    Default,
+    /// Everything, on every kernel.
+    AllKernels,
+    /// The tests of the virtual machine, on one kernel.
+    Kernel(Kernel),
+}
+
+impl Scope {
+    /// The tiers that run here, in their order.
+    fn here(self) -> &'static [(&'static str, Task)] {
+        match self {
+            Self::Quick | Self::Default | Self::AllKernels => &HERE,
+            Self::Kernel(_) => &[],
+        }
+    }
+
+    /// The tiers that run in the virtual machine.
+    fn guests(self) -> Vec<Guest> {
+        match self {
+            Self::Quick => Vec::new(),
+            Self::Default => Guest::default_run(),
+            Self::AllKernels => Guest::all(),
+            Self::Kernel(kernel) => vec![Guest::of(kernel)],
+        }
+    }
 }
 
 /// What came of a tier.
 struct Ran {
-    name: &'static str,
+    name: String,
     tests: Option<u64>,
     minimum: Option<u64>,
-    seconds: f64,
+    took: Duration,
 }
 
-pub(crate) fn run(quick: bool) -> Result<u8> {
-    tools::for_building()?;
-    let minimums: BTreeMap<String, u64> =
-        toml::from_str(&fs::read_to_string("xtask/minimums.toml")?)
-            .context("reading `xtask/minimums.toml`")?;
-    let wanted = TIERS.iter().filter(|tier| !(quick && tier.name == "vm"));
-    let names: Vec<_> = wanted.clone().map(|tier| tier.name).collect();
-    let mut ran: Vec<Ran> = Vec::new();
-    for tier in wanted {
-        println!("\n=== {} ===", tier.name);
-        let start = now();
-        let minimum = minimums.get(tier.name).copied();
-        let tests = (tier.run)().and_then(|tests| enough(tests, minimum).map(|()| tests));
-        let seconds = start.elapsed().as_secs_f64();
-        match tests {
-            Ok(tests) => ran.push(Ran {
-                name: tier.name,
-                tests,
-                minimum,
-                seconds,
-            }),
+/// The tiers that ended well so far, and what each must come to.
+struct Run {
+    minimums: BTreeMap<String, u64>,
+    ran: Vec<Ran>,
+}
+
+impl Run {
+    /// Takes down what came of a tier. False when it failed.
+    fn ended(&mut self, name: String, tests: Result<Option<u64>>, took: Duration) -> bool {
+        let minimum = self.minimums.get(&name).copied();
+        match tests.and_then(|tests| enough(tests, minimum).map(|()| tests)) {
+            Ok(tests) => {
+                self.ran.push(Ran {
+                    name,
+                    tests,
+                    minimum,
+                    took,
+                });
+                true
+            }
             Err(error) => {
-                println!(
-                    "\ntier `{}` failed after {seconds:.0} s: {error:#}",
-                    tier.name
-                );
-                let left = names.get(ran.len() + 1..).unwrap_or_default();
-                if !left.is_empty() {
-                    println!("not run: {}", left.join(", "));
-                }
-                return Ok(1);
+                let seconds = took.as_secs();
+                println!("\ntier `{name}` failed after {seconds} s: {error:#}");
+                false
             }
         }
     }
-    println!(
-        "\n{:<12} {:>7} {:>8} {:>8}",
-        "tier", "passed", "minimum", "seconds"
-    );
-    for tier in &ran {
-        let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+
+    fn print(&self) {
         println!(
-            "{:<12} {:>7} {:>8} {:>8.0}",
-            tier.name,
-            number(tier.tests),
-            number(tier.minimum),
-            tier.seconds
+            "\n{:<18} {:>7} {:>8} {:>8}",
+            "tier", "passed", "minimum", "seconds"
         );
+        for tier in &self.ran {
+            let number = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            println!(
+                "{:<18} {:>7} {:>8} {:>8}",
+                tier.name,
+                number(tier.tests),
+                number(tier.minimum),
+                tier.took.as_secs()
+            );
+        }
     }
-    if quick {
+}
+
+pub(crate) fn run(scope: Scope) -> Result<u8> {
+    tools::for_building()?;
+    let mut run = Run {
+        minimums: toml::from_str(&fs::read_to_string("xtask/minimums.toml")?)
+            .context("reading `xtask/minimums.toml`")?,
+        ran: Vec::new(),
+    };
+    let guests = scope.guests();
+    let mut left: Vec<_> = scope
+        .here()
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    left.extend(guests.iter().map(|guest| guest.name()));
+    for (name, task) in scope.here() {
+        println!("\n=== {name} ===");
+        left.retain(|other| other != name);
+        let start = now();
+        let tests = task();
+        if !run.ended((*name).to_owned(), tests, start.elapsed()) {
+            println!("not run: {}", left.join(", "));
+            return Ok(1);
+        }
+    }
+    let mut good = true;
+    if !guests.is_empty() {
+        println!("\n=== {} ===", left.join(", "));
+        for guest in guests::run(&guests)? {
+            good &= run.ended(guest.name, guest.tests.map(Some), guest.took);
+        }
+    }
+    run.print();
+    if !good {
+        return Ok(1);
+    }
+    if scope == Scope::Quick {
         println!("the virtual machine was left out (--quick)");
     }
-    let total: u64 = ran.iter().filter_map(|tier| tier.tests).sum();
+    let total: u64 = run.ran.iter().filter_map(|tier| tier.tests).sum();
     println!("{total} passed, 0 failed");
     Ok(0)
 }
@@ -202,38 +256,6 @@ fn harness() -> Result<Option<u64>> {
     stream(test).map(|output| Some(passed(&output)))
 }
 
-fn in_vm() -> Result<Option<u64>> {
-    let built = binaries::build(true)?;
-    let mut files = built.programs();
-    files.push(("conformance".to_owned(), PathBuf::from("conformance")));
-    if built.tests.is_empty() {
-        bail!("there are no tests for the virtual machine");
-    }
-    for test in &built.tests {
-        let file = test.file_name().unwrap_or_default().to_string_lossy();
-        let name = file
-            .rsplit_once('-')
-            .map_or_else(|| file.as_ref(), |(name, _hash)| name);
-        files.push((format!("t_{name}"), test.clone()));
-    }
-    let machine = Vm {
-        timeout: VM_TIMEOUT,
-        ..Vm::default()
-    };
-    let job = Job {
-        files,
-        command: VM_COMMAND.to_owned(),
-        output: None,
-    };
-    let outcome = vm::run(&machine, &job, &mut print)?;
-    println!("booted in {:.1} s", outcome.booted_in.as_secs_f64());
-    match outcome.ending {
-        Ok(0) => Ok(Some(passed(&outcome.output))),
-        Ok(code) => bail!("tests failed in the virtual machine (exit code {code})"),
-        Err(why) => bail!("{why}"),
-    }
-}
-
 fn cargo(args: &[&str]) -> Command {
     let mut cargo = command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(args);
@@ -296,6 +318,21 @@ mod tests {
             test result: FAILED. 7 passed; 1 failed; 0 ignored\n";
         assert_eq!(passed(output), 42);
         assert_eq!(passed("nothing"), 0);
+    }
+
+    #[test]
+    fn every_tier_that_counts_has_a_minimum() {
+        let minimums: BTreeMap<String, u64> =
+            toml::from_str(include_str!("../minimums.toml")).unwrap();
+        let guests = [Scope::Default, Scope::AllKernels].map(Scope::guests);
+        let mut counting: Vec<_> = guests.iter().flatten().map(|guest| guest.name()).collect();
+        counting.extend(["unit", "harness"].map(str::to_owned));
+        counting.sort();
+        counting.dedup();
+        assert_eq!(counting, minimums.into_keys().collect::<Vec<_>>());
+        for name in ["unit", "harness"] {
+            assert!(HERE.iter().any(|(task, _)| *task == name));
+        }
     }
 
     #[test]

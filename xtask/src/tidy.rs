@@ -7,6 +7,7 @@
 mod dependencies;
 mod files;
 
+use crate::kernel_support;
 use anyhow::Result;
 
 pub(crate) fn run() -> Result<u8> {
@@ -22,5 +23,6 @@ pub(crate) fn run() -> Result<u8> {
 pub(crate) fn check() -> Result<Vec<String>> {
     let mut problems = dependencies::check()?;
     problems.extend(files::check()?);
+    problems.extend(kernel_support::check()?);
     Ok(problems)
 }

@@ -2,21 +2,25 @@
 //! Running a job in a throw-away virtual machine.
 //!
 //! A job is a set of files and a command. The files go in as a tar archive on the
-//! second disk and are in `/job`; what the command leaves in `/out` comes back on
-//! the third. The guest's side of this is `vmtest/guest/init`.
+//! third disk and are in `/job`; what the command leaves in `/out` comes back on
+//! the fourth. The second disk has the kernel's modules. The guest's side of this is `vmtest/guest/init`.
 //!
 //! A job has an exit code only if the guest said so exactly once and its kernel
 //! reported no trouble. The emulator never outlives this process, and nothing the
 //! guest writes changes the image.
 
 mod cache;
+mod compiler;
 mod console;
 mod container_image;
 mod cpio;
 mod image;
+mod kernel;
 mod qemu;
 
 pub(crate) use cache::now;
+pub(crate) use compiler::compiler;
+pub(crate) use kernel::Kernel;
 
 use crate::command;
 use anyhow::{Context as _, Result, bail};
@@ -30,7 +34,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// A Debian release.
+/// A Debian release for the user space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Suite {
     Bookworm,
@@ -48,7 +52,7 @@ impl Suite {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
-    pub(crate) kernel: Suite,
+    pub(crate) kernel: Kernel,
     pub(crate) user_space: Suite,
     /// In QEMU's notation.
     pub(crate) memory: String,
@@ -65,7 +69,7 @@ pub(crate) struct Vm {
 impl Default for Vm {
     fn default() -> Self {
         Self {
-            kernel: Suite::Bookworm,
+            kernel: Kernel::V6_1,
             user_space: Suite::Bookworm,
             memory: "1G".to_owned(),
             icount: false,
@@ -116,7 +120,10 @@ pub(crate) fn run(vm: &Vm, job: &Job, heard: &mut dyn FnMut(Line<'_>)) -> Result
     if std::env::consts::ARCH != "x86_64" {
         bail!("the virtual machine needs programs built for x86_64");
     }
-    let image = image::find(vm.kernel, vm.user_space)?;
+    let boot = qemu::Boot {
+        kernel: kernel::find(vm.kernel)?,
+        disk: image::find(vm.user_space)?,
+    };
     let directory = tempfile::tempdir()?;
     let job_disk = directory.path().join("job.tar");
     pack(vm, job, directory.path(), &job_disk)?;
@@ -125,7 +132,7 @@ pub(crate) fn run(vm: &Vm, job: &Job, heard: &mut dyn FnMut(Line<'_>)) -> Result
         None => None,
     };
     let disk_paths = output_disk.as_ref().map(|(path, _)| path.as_path());
-    let mut qemu = qemu::command(vm, &image, &job_disk, disk_paths)?;
+    let mut qemu = qemu::command(vm, &boot, &job_disk, disk_paths)?;
     qemu.stdin(if vm.interactive {
         Stdio::inherit()
     } else {

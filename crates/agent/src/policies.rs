@@ -5,6 +5,7 @@
 //! problem is reported, once for each version of the file. A file that is removed says nothing any
 //! more. A directory that cannot be read changes nothing.
 
+use gorget_engine::{Backend, limits, network_limits};
 use gorget_policy::{Policy, Problem, ProblemSeverity, parse};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -125,6 +126,11 @@ impl PolicyDir {
             .filter(|problem| problem.severity == ProblemSeverity::Error)
             .collect();
         if errors.is_empty() {
+            let (policies, network) = (parsed.policies.iter(), parsed.network_policies.iter());
+            let undone = policies.flat_map(|policy| limits(Backend::BpfLsm, policy));
+            let undone = undone.chain(network.flat_map(|p| network_limits(Backend::BpfLsm, p)));
+            scan.warnings
+                .extend(undone.map(|limit| format!("`{name}`: {limit}")));
             let policies: Vec<_> = parsed.policies.into_iter().map(Arc::new).collect();
             scan.notes
                 .push(format!("`{name}` is in force: {}", names(&policies)));
@@ -282,6 +288,22 @@ mod tests {
         assert!(!scan.changed);
         assert!(scan.problems[0].contains("a.yaml:"), "{:?}", scan.problems);
         assert!(dir.in_force().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_said_once_of_what_is_in_force() {
+        let mut dir = Dir::new();
+        let calls = "  syscalls: { matchSyscalls: [{ syscall: [unlink] }] }\n";
+        let limited = POLICY.replace("NAME", "one") + calls;
+        dir.write("broken.yaml", &format!("{limited}---\nkind: nothing\n"));
+        assert!(dir.state.scan().warnings.is_empty());
+        dir.write("good.yaml", &limited);
+        let warnings = dir.state.scan().warnings;
+        assert!(
+            matches!(warnings.as_slice(), [one] if one.contains("does not enforce rules about system calls")),
+            "{warnings:?}"
+        );
+        assert!(dir.state.scan().warnings.is_empty());
     }
 
     #[test]

@@ -221,6 +221,12 @@ fn enforce(
                 hooks.len(),
                 hooks.join(", ")
             ));
+            for hook in kernel.left_out() {
+                reporter.info(format!(
+                    "`{}` is left out: this kernel is older than the hook, and `{}` decides there",
+                    hook.name, hook.instead
+                ));
+            }
             let enforcer = Enforcer::new(kernel, setup);
             if loaded.send(Ok(reader)).is_ok() {
                 enforcer.run(commands);

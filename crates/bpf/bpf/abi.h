@@ -22,8 +22,8 @@ enum abi_limit {
 	ABI_ARGS_MAX = 512,
 	/* Bytes of a terminal's name. */
 	ABI_TTY_MAX = 64,
-	/* Room for all strings of an event; a power of two above their sum. */
-	ABI_EVENT_DATA = 8192,
+	/* All strings of an event: the object, three paths, terminal, arguments. */
+	ABI_EVENT_DATA = 4096 + 3 * 1024 + 64 + 512,
 	/* Workloads on a node. Index 0 is the host. */
 	ABI_WORKLOADS = 16384,
 	/* Bound cgroups on a node: one for each workload. */

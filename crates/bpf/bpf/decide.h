@@ -568,12 +568,25 @@ verified_once int decide(struct task_ctx *t, struct request *q)
 	return todo;
 }
 
+/*
+ * KERNEL: from 6.12 on a hook has to return 0 or an error number, and the verifier has to see it:
+ * it sees branches, but not the arithmetic that clang makes of them unless there is something to
+ * do.
+ */
+inline_always int deny_if(int denied)
+{
+	if (!denied)
+		return 0;
+	asm volatile("");
+	return -EACCES;
+}
+
 /* Not nested in decide(): the stack is short. */
 inline_always int finish(int todo)
 {
 	if (todo & TELL)
 		emit();
-	return todo & DENY ? -EACCES : 0;
+	return deny_if(todo & DENY);
 }
 
 /* === entries for hooks === */
@@ -630,7 +643,15 @@ inline_always u32 current_workload(void)
 
 inline_always int is_kernel_thread(void)
 {
-	return BPF_CORE_READ(bpf_get_current_task_btf(), flags) & PF_KTHREAD;
+	return bpf_get_current_task_btf()->flags & PF_KTHREAD;
+}
+
+/* What a ruleset must have something to say about to be asked. */
+inline_always u32 wanted_flags(u32 access, u32 flags)
+{
+	if (flags & REQUEST_CARRIED)
+		return ABI_ACTIVE_PROCESS;
+	return access & ACCESS_TREE ? ABI_ACTIVE_FILE | ABI_ACTIVE_TREE : ABI_ACTIVE_FILE;
 }
 
 /* Every file hook; `flags` is of enum request_flag. */
@@ -638,15 +659,12 @@ verified_once int check(u64 vfsmount, u64 dentry, u32 operation, u32 access, u32
 {
 	struct request q = {};
 	struct task_ctx *t;
-	u32 wanted, connection;
+	u32 connection;
 
-	if (is_kernel_thread())
+	if (!(flags_anywhere & wanted_flags(access, flags)) || is_kernel_thread())
 		return 0;
 	t = identify_subject(&q);
-	wanted = access & ACCESS_TREE ? ABI_ACTIVE_FILE | ABI_ACTIVE_TREE : ABI_ACTIVE_FILE;
-	if (flags & REQUEST_CARRIED)
-		wanted = ABI_ACTIVE_PROCESS;
-	if (!has_flag(q.active, wanted))
+	if (!has_flag(q.active, wanted_flags(access, flags)))
 		return 0;
 	q.vfsmount = vfsmount;
 	q.dentry = dentry;
@@ -702,7 +720,7 @@ verified_once int check_bytes(u32 automaton, u32 operation, u32 bytes)
 	u32 wanted =
 	    automaton == ABI_AUTOMATON_NETWORK ? ABI_ACTIVE_NETWORK : ABI_ACTIVE_CAPABILITY;
 
-	if (is_kernel_thread())
+	if (!(flags_anywhere & wanted) || is_kernel_thread())
 		return 0;
 	t = identify_subject(&q);
 	if (!has_flag(q.active, wanted))
@@ -711,11 +729,6 @@ verified_once int check_bytes(u32 automaton, u32 operation, u32 bytes)
 	q.operation = operation;
 	q.bytes = bytes;
 	return finish(decide(t, &q));
-}
-
-inline_always int deny_if(int denied)
-{
-	return denied ? -EACCES : 0;
 }
 
 /* For hooks that get a directory and a name in it. */

@@ -75,12 +75,15 @@ inline_always void note_sender(struct socket *socket)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct request q = {};
 	struct task_ctx *t = identify_subject(&q);
+	/* Read once: from 6.12 on the verifier knows that a second read might find nothing. */
+	struct sock *sk = socket->sk;
 	struct sender *sender;
 	struct scratch *s;
 
-	if (!has_flag(q.active, ABI_ACTIVE_DNS) || !socket->sk)
+	keep(sk);
+	if (!has_flag(q.active, ABI_ACTIVE_DNS) || !sk)
 		return;
-	sender = bpf_sk_storage_get(&senders, socket->sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	sender = bpf_sk_storage_get(&senders, sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!sender || !s) {
 		count_loss(ABI_LOSS_NO_MEMORY);
@@ -303,15 +306,17 @@ int dns_egress(struct __sk_buff *skb)
 inline_always int tell_lookup(struct socket *socket)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct sock *sk = socket->sk;
 	struct sender *sender;
 	struct decision *d;
 	struct scratch *s;
 	u32 len, off;
 	u64 active;
 
-	if (!socket->sk)
+	keep(sk);
+	if (!sk)
 		return 0;
-	sender = bpf_sk_storage_get(&senders, socket->sk, NULL, 0);
+	sender = bpf_sk_storage_get(&senders, sk, NULL, 0);
 	if (!sender || !sender->waits)
 		return 0;
 	sender->waits = 0;

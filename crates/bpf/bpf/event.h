@@ -13,9 +13,12 @@ struct event_buffer {
 	u64 pending;
 	struct ev_decision head;
 	u8 data[ABI_EVENT_DATA];
-	/* Where the longest string may end when it starts at the last byte of `data`. */
-	u8 slack[ABI_PATH_MAX];
 };
+
+/* KERNEL: from 7.x on a task's storage is taken from the slabs only, which end at two pages. */
+_Static_assert(sizeof(struct event_buffer) <= 8192 - 256, "an event fits into a slab");
+_Static_assert(sizeof(struct scratch) <= 8192 - 256, "scratch memory fits into a slab");
+_Static_assert(sizeof(struct task_ctx) <= 8192 - 256, "what is known of a task fits into a slab");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
@@ -29,11 +32,12 @@ struct {
 	__uint(max_entries, ABI_ALERT_RING);
 } alerts SEC(".maps");
 
-inline_always u32 add_bytes(struct event_buffer *b, u32 at, const void *from, u32 len)
+/* Adds a string of at most `most` bytes. The longest strings of an event fit side by side. */
+inline_always u32 add_bytes(struct event_buffer *b, u32 at, const void *from, u32 len, u32 most)
 {
 	keep(at);
-	at &= ABI_EVENT_DATA - 1;
-	if (len > ABI_PATH_MAX)
+	keep(len);
+	if (at > ABI_EVENT_DATA - most || len > most)
 		return 0;
 	if (bpf_probe_read_kernel(b->data + at, len, from))
 		return 0;
@@ -52,7 +56,7 @@ inline_always u32 add_walk(struct event_buffer *b, u32 at, struct scratch *s, u3
 		len = most;
 	keep(off);
 	off &= ABI_PATH_MAX - 1;
-	return add_bytes(b, at, s->path.bytes + off, len);
+	return add_bytes(b, at, s->path.bytes + off, len, most);
 }
 
 verified_once u32 add_path(struct event_buffer *b, u32 at, struct scratch *s, u64 vfsmount,
@@ -99,7 +103,8 @@ inline_always u32 add_args(struct event_buffer *b, u32 at, struct task_struct *t
 	if (len > ABI_ARGS_MAX)
 		len = ABI_ARGS_MAX;
 	keep(at);
-	at &= ABI_EVENT_DATA - 1;
+	if (at > ABI_EVENT_DATA - ABI_ARGS_MAX)
+		return 0;
 	if (bpf_probe_read_user(b->data + at, (u32)len, (void *)start))
 		return 0;
 	return len;
@@ -110,10 +115,9 @@ inline_always u32 add_tty(struct event_buffer *b, u32 at, struct task_struct *ta
 	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
 	long len;
 
-	if (!tty)
-		return 0;
 	keep(at);
-	at &= ABI_EVENT_DATA - 1;
+	if (!tty || at > ABI_EVENT_DATA - ABI_TTY_MAX)
+		return 0;
 	len =
 	    bpf_probe_read_kernel_str(b->data + at, ABI_TTY_MAX,
 				      (void *)tty + bpf_core_field_offset(struct tty_struct, name));
@@ -160,7 +164,7 @@ verified_once int emit(void)
 	h->pad = 0;
 
 	if (d->bytes) {
-		h->object_len = add_bytes(b, at, &d->bytes, sizeof(d->bytes));
+		h->object_len = add_bytes(b, at, &d->bytes, sizeof(d->bytes), ABI_PATH_MAX);
 	} else if (s->walk.status == WALK_NAMELESS && d->object_name) {
 		/* memfd:NAME, as the kernel names it. */
 		long n = bpf_probe_read_kernel_str(b->data, ABI_SHOWN_MAX, (void *)d->object_name);
@@ -183,7 +187,10 @@ verified_once int emit(void)
 	h->args_len = add_args(b, at, task);
 	at += h->args_len;
 	keep(at);
-	at &= ABI_EVENT_DATA - 1;
+	if (at > ABI_EVENT_DATA) {
+		count_loss(ABI_LOSS_RING_FULL);
+		return 0;
+	}
 	b->pending = 0;
 	if (d->flags & ABI_EVENT_PENDING)
 		b->pending = sizeof(*h) + at;

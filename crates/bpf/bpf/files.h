@@ -7,6 +7,7 @@
 
 #include "presets.h"
 #include "processes.h"
+#include "shortcut.h"
 
 inline_always u32 dentry_mode(struct dentry *dentry)
 {
@@ -42,9 +43,9 @@ inline_always int is_stacked(struct file *file, u64 *below)
 		read_at(&sb, outer, struct dentry, d_sb);
 	} else {
 		/* KERNEL: before 6.5 it has the path of the file above and the inode below. */
-		sb = address(file->f_path.dentry->d_sb);
-		if (sb == address(file->f_inode->i_sb))
+		if (file->f_path.dentry->d_sb == file->f_inode->i_sb)
 			return 0;
+		sb = address(file->f_path.dentry->d_sb);
 		node = address(file->f_inode->i_dentry.first);
 		if (node)
 			*below = node - bpf_core_field_offset(struct dentry, d_u.d_alias);
@@ -61,11 +62,18 @@ inline_always int is_stacked(struct file *file, u64 *below)
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file, int ret)
 {
-	u32 mode = file->f_mode, access = 0, program = file->f_flags & FMODE_EXEC_FLAG;
+	u32 mode, access = 0, program = file->f_flags & FMODE_EXEC_FLAG;
+	struct subject subject;
 	u64 below;
 
 	if (ret)
 		return ret;
+	if (!program && !(flags_anywhere & (ABI_ACTIVE_FILE | ABI_ACTIVE_PRESET)))
+		return 0;
+	subject = current_subject();
+	if (!program && !has_flag(subject.active, ABI_ACTIVE_FILE | ABI_ACTIVE_PRESET))
+		return 0;
+	mode = file->f_mode;
 	if (mode & FMODE_READ)
 		access |= ACCESS_READ;
 	if (mode & FMODE_WRITE)
@@ -84,8 +92,11 @@ int BPF_PROG(file_open, struct file *file, int ret)
 		note_opened(file);
 		return 0;
 	}
-	if (file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
+	if (has_flag(subject.active, ABI_ACTIVE_PRESET) &&
+	    file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
 		return -EACCES;
+	if (is_known(subject.t, subject.active, file, ABI_OP_OPEN, access))
+		return 0;
 	return check_path(&file->f_path, ABI_OP_OPEN, access);
 }
 
@@ -93,10 +104,14 @@ int BPF_PROG(file_open, struct file *file, int ret)
 SEC("lsm/file_permission")
 int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 {
+	struct subject subject;
 	u32 access = 0;
 
-	if (ret)
+	if (ret || !(flags_anywhere & ABI_ACTIVE_FILE))
 		return ret;
+	subject = current_subject();
+	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
+		return 0;
 	/* The file above a backing file was judged. */
 	if ((file->f_flags & FMODE_EXEC_FLAG) || (file->f_mode & FMODE_BACKING))
 		return 0;
@@ -104,7 +119,7 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 		access |= ACCESS_READ;
 	if (mask & (MAY_WRITE | MAY_APPEND))
 		access |= ACCESS_WRITE;
-	if (!access)
+	if (!access || is_known(subject.t, subject.active, file, ABI_OP_PERMISSION, access))
 		return 0;
 	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
 }

@@ -266,6 +266,9 @@ struct {
 
 /* How many cgroups are bound; written by the agent. */
 volatile u32 bound_cgroups;
+/* What some workload has rules about (ABI_ACTIVE_PROCESS and so on); written by the agent, before a
+ * workload gets such rules and after the last one lost them. */
+volatile u32 flags_anywhere;
 /*
  * Always 0, which the verifier must not know: on 6.1 it takes a callback context's constants as
  * never changing and removes the branches that depend on them.

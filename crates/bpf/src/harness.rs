@@ -10,6 +10,7 @@ use crate::abi::{self, harness_case};
 use crate::decode::verdict;
 use crate::kernel::{ApplyError, LoadError};
 use crate::lower::{CATEGORIES, put};
+use crate::refusal::explained;
 use crate::tables::Tables;
 use gorget_engine::{Ruleset, Variant, object_bytes};
 use gorget_model::{Access, Subject, Verdict};
@@ -41,9 +42,8 @@ impl Harness {
     pub fn load() -> Result<Self, LoadError> {
         let object = ObjectBuilder::default()
             .open_memory(abi::HARNESS)
-            .map_err(LoadError::Open)?
-            .load()
-            .map_err(LoadError::Load)?;
+            .map_err(LoadError::Open)?;
+        let object = explained(|| object.load()).map_err(LoadError::Load)?;
         let handle = |name: &'static str| {
             object
                 .maps()

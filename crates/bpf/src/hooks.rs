@@ -10,6 +10,15 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, FuncProto};
 use libbpf_rs::skel::OpenSkel;
 
+/// A program that was not loaded, because the kernel is older than its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The program, named like its hook.
+    pub name: &'static str,
+    /// The hook that decides there instead.
+    pub instead: &'static str,
+}
+
 /// Hooks that older kernels do without, since when, and what decides there instead.
 const YOUNGER: [(&str, &str); 5] = [
     // 6.2; path_truncate is called for open files, too.
@@ -26,21 +35,24 @@ const YOUNGER: [(&str, &str); 5] = [
 /// Parameters of `inode_setattr` where it gets an idmap (since 6.9).
 const SETATTR_WITH_IDMAP: usize = 3;
 
-/// Fits the programs to the running kernel before they are loaded.
-pub(crate) fn fit(open: &mut OpenEnforceSkel<'_>) -> libbpf_rs::Result<()> {
+/// Fits the programs to the running kernel before they are loaded, and says which are left out.
+pub(crate) fn fit(open: &mut OpenEnforceSkel<'_>) -> libbpf_rs::Result<Vec<LeftOut>> {
     let btf = Btf::from_vmlinux()?;
     let with_idmap = parameters(&btf, "inode_setattr") == Some(SETATTR_WITH_IDMAP);
     if let Some(rodata) = &mut open.maps.rodata_data {
         rodata.setattr_gets_idmap = u32::from(with_idmap);
     }
+    let left_out: Vec<_> = YOUNGER
+        .into_iter()
+        .filter(|(hook, _)| parameters(&btf, hook).is_none())
+        .map(|(name, instead)| LeftOut { name, instead })
+        .collect();
     for mut program in open.open_object_mut().progs_mut() {
-        let name = program.name().to_string_lossy().into_owned();
-        let is_younger = YOUNGER.iter().any(|(hook, _)| *hook == name);
-        if is_younger && parameters(&btf, &name).is_none() {
+        if left_out.iter().any(|hook| program.name() == hook.name) {
             program.set_autoload(false);
         }
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// How many parameters a hook has; `None` where there is no such hook.

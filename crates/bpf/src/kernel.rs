@@ -5,8 +5,9 @@
 //! before all others were used, because tasks that left their cgroup keep theirs.
 
 use crate::abi;
-use crate::hooks;
+use crate::hooks::{self, LeftOut};
 use crate::lower::put;
+use crate::refusal::{Refusal, explained};
 use crate::ring::Reader;
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
@@ -39,7 +40,10 @@ pub enum LoadError {
     Open(#[source] libbpf_rs::Error),
     /// The kernel refused a program or a map.
     #[error("loading the kernel programs")]
-    Load(#[source] libbpf_rs::Error),
+    Load(#[source] Refusal),
+    /// The kernel does not say what it has loaded.
+    #[error("asking the kernel about its programs")]
+    Query(#[source] libbpf_rs::Error),
     /// A program was refused at its hook.
     #[error("attaching `{hook}`")]
     Attach {
@@ -110,6 +114,8 @@ pub enum Applied {
 struct InForce {
     cgroup: Option<u64>,
     content: Option<ContentId>,
+    /// What the ruleset has to say something about (`enum abi_active`).
+    flags: u32,
 }
 
 /// The loaded and attached programs. Dropping it detaches them.
@@ -117,6 +123,7 @@ struct InForce {
 pub struct Kernel {
     /// Attached programs by name.
     links: Vec<(String, Link)>,
+    left_out: Vec<LeftOut>,
     enrol: Link,
     workloads: MapHandle,
     roots: MapHandle,
@@ -128,6 +135,8 @@ pub struct Kernel {
     in_force: HashMap<WorkloadIndex, InForce>,
     next_index: u32,
     reported: [u64; LossStage::ALL.len()],
+    /// What the programs were told last: bound cgroups, flags of all workloads together.
+    told: (u32, u32),
 }
 
 impl Kernel {
@@ -135,14 +144,14 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses a program; the reason of the verifier is printed to standard error.
+    /// When the kernel refuses a program, with the verifier's reason.
     pub fn load() -> Result<Self, LoadError> {
         let mut storage = MaybeUninit::uninit();
         let mut open = abi::EnforceSkelBuilder::default()
             .open(&mut storage)
             .map_err(LoadError::Open)?;
-        hooks::fit(&mut open).map_err(LoadError::Open)?;
-        let skeleton = open.load().map_err(LoadError::Load)?;
+        let left_out = hooks::fit(&mut open).map_err(LoadError::Open)?;
+        let skeleton = explained(|| open.load()).map_err(LoadError::Load)?;
 
         let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
         let mut links = Vec::new();
@@ -184,6 +193,7 @@ impl Kernel {
         ];
         let mut kernel = Self {
             links,
+            left_out,
             enrol,
             workloads: handle("workloads", &maps.workloads)?,
             roots: handle("roots", &maps.roots)?,
@@ -195,6 +205,7 @@ impl Kernel {
             in_force: HashMap::new(),
             next_index: 1,
             reported: [0; LossStage::ALL.len()],
+            told: (0, 0),
         };
         kernel
             .in_force
@@ -205,6 +216,11 @@ impl Kernel {
     /// Names of the attached programs, which are those of their hooks.
     pub fn hooks(&self) -> impl Iterator<Item = &str> {
         self.links.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Programs that were left out because this kernel is older than their hooks.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
     }
 
     /// Opens the channel of alerts.
@@ -244,9 +260,10 @@ impl Kernel {
             InForce {
                 cgroup: Some(cgroup),
                 content: None,
+                flags: 0,
             },
         );
-        self.tell_bound()?;
+        self.tell(0)?;
         Ok(index)
     }
 
@@ -260,6 +277,7 @@ impl Kernel {
         let Some(InForce {
             cgroup: Some(cgroup),
             content: _,
+            flags: _,
         }) = self.in_force.remove(&index)
         else {
             return Err(ApplyError::NotBound(index));
@@ -270,7 +288,7 @@ impl Kernel {
                 doing: "releasing a cgroup",
                 source,
             })?;
-        self.tell_bound()
+        self.tell(0)
     }
 
     /// Makes the tasks that already run in bound cgroups members of their workloads, and learns the
@@ -308,26 +326,31 @@ impl Kernel {
             Some(there) => there.content,
             None => return Err(ApplyError::NotBound(index)),
         };
-        let wanted = rules.filter(|r| mode != Mode::Disabled && flags(r, mode).1);
+        let wanted = rules
+            .filter(|_| mode != Mode::Disabled)
+            .and_then(|rules| flags(rules, mode).map(|flags| (rules, flags)));
+        let new_flags = wanted.map_or(0, |(_, flags)| flags);
         let (active, applied) = match wanted {
-            Some(rules) => {
+            Some((rules, flags)) => {
                 let place = self.tables.acquire(rules)?;
-                (
-                    place.active(flags(rules, mode).0),
-                    Applied::Ruleset(place.number),
-                )
+                (place.active(flags), Applied::Ruleset(place.number))
             }
             None => (0, Applied::Nothing),
         };
-        let switched = self.store(
-            &self.workloads,
-            "switching a workload's rules",
-            index.0,
-            &active.to_ne_bytes(),
-        );
-        let new = wanted.map(Ruleset::content_id);
+        // The programs look where nobody has rules only after they were told that somebody has.
+        let switched = self.tell(new_flags).and_then(|()| {
+            self.store(
+                &self.workloads,
+                "switching a workload's rules",
+                index.0,
+                &active.to_ne_bytes(),
+            )
+        });
+        let new = wanted.map(|(rules, _)| rules.content_id());
         let unused = if switched.is_ok() {
-            self.in_force.entry(index).or_default().content = new;
+            let there = self.in_force.entry(index).or_default();
+            there.content = new;
+            there.flags = new_flags;
             old
         } else {
             new
@@ -335,7 +358,7 @@ impl Kernel {
         if let Some(content) = unused {
             self.tables.release(&content)?;
         }
-        switched.map(|()| applied)
+        switched.and_then(|()| self.tell(0)).map(|()| applied)
     }
 
     /// What was lost or undecidable in the kernel since the last call.
@@ -385,16 +408,22 @@ impl Kernel {
         })
     }
 
-    /// Tells the programs whether looking for bound cgroups is worth while.
-    fn tell_bound(&self) -> Result<(), ApplyError> {
+    /// Tells the programs whether looking for bound cgroups is worth while, and what some workload has
+    /// rules about or will have in a moment (`soon`).
+    fn tell(&mut self, soon: u32) -> Result<(), ApplyError> {
         let bound = u32::try_from(self.in_force.len() - 1).unwrap_or(u32::MAX);
+        let flags = self.in_force.values().fold(soon, |all, w| all | w.flags);
+        if self.told == (bound, flags) {
+            return Ok(());
+        }
         let mut globals = [0; size_of::<abi::enforce_bss>()];
-        put(
-            &mut globals,
-            offset_of!(abi::enforce_bss, bound_cgroups),
-            bound,
-        );
-        self.store(&self.bss, "counting bound cgroups", 0, &globals)
+        let at = offset_of!(abi::enforce_bss, bound_cgroups);
+        put(&mut globals, at, bound);
+        let at = offset_of!(abi::enforce_bss, flags_anywhere);
+        put(&mut globals, at, flags);
+        self.store(&self.bss, "saying what is in force", 0, &globals)?;
+        self.told = (bound, flags);
+        Ok(())
     }
 
     fn store(
@@ -409,8 +438,8 @@ impl Kernel {
     }
 }
 
-/// The flags of a workload's entry, and whether the ruleset says anything at all.
-fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
+/// The flags of a workload's entry; `None` when the ruleset says nothing at all.
+fn flags(rules: &Ruleset, mode: Mode) -> Option<u32> {
     let covered = |category, flag: abi::active| if rules.covers(category) { flag.0 } else { 0 };
     let mut flags = covered(Category::Process, abi::active::ABI_ACTIVE_PROCESS)
         | covered(Category::File, abi::active::ABI_ACTIVE_TREE)
@@ -421,7 +450,9 @@ fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
     if rules.covers(Category::File) && !rules.covers_only_trees(Category::File) {
         flags |= abi::active::ABI_ACTIVE_FILE.0;
     }
-    let anything = flags != 0;
+    if flags == 0 {
+        return None;
+    }
     let mut branches = Category::ALL
         .into_iter()
         .flat_map(|category| rules.decisions(category).branches());
@@ -431,5 +462,5 @@ fn flags(rules: &Ruleset, mode: Mode) -> (u32, bool) {
     if mode == Mode::Audited {
         flags |= abi::active::ABI_ACTIVE_AUDITED.0;
     }
-    (flags, anything)
+    Some(flags)
 }

@@ -26,7 +26,8 @@
 //! Answers for people: [`explain`] says why, rule by rule and apart from the automata; [`verify`] decides
 //! the cases of a test file ([`Scenario`], operations as text in [`OperationSpec`]); [`Replay`] counts
 //! what policies make of recorded accesses; [`diff`] and [`diff_policies`] say what a change of policies
-//! changes, [`shadowed`] which rules decide nothing, both with accesses that show it. [`conformance`] runs the scenarios that every backend must
+//! changes, [`shadowed`] which rules decide nothing, both with accesses that show it; [`limits`] what a backend leaves undone.
+//! [`conformance`] runs the scenarios that every backend must
 //! agree on.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::wildcard_enum_match_arm)]
@@ -42,6 +43,7 @@ mod decisions;
 mod diff;
 mod explain;
 mod forms;
+mod limits;
 mod minimise;
 mod nfa;
 mod objects;
@@ -67,6 +69,7 @@ pub use explain::{
     Considered, Effect, Explanation, Fate, Modifier, Naming, RuleRef, Side, Unlisted, explain,
 };
 pub use forms::{Aliases, literal_paths};
+pub use limits::{Backend, Limit, Unenforced, limits, network_limits};
 pub use objects::{object_bytes, object_from_bytes};
 pub use operation::{Actor, OperationError, OperationSpec};
 pub use replay::{RecordedAccess, Replay, Replayed, RuleUse, Sample, Tally, Unread, Use};

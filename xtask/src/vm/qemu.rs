@@ -6,11 +6,10 @@
 //! with its own C library. Hardware acceleration is never used: a `/dev/kvm` may
 //! exist and not work, and results should not depend on it.
 
-use super::image::{self, Image};
-use super::{Vm, cache};
+use super::{Vm, cache, image, kernel};
 use crate::command;
 use anyhow::Result;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const OLDEST: (u32, u32) = (8, 2);
@@ -22,16 +21,19 @@ const PACKAGES: &str = "qemu-system-x86,seabios";
 const KERNEL_ARGUMENTS: &str = "console=ttyS1 loglevel=5 panic=-1 oops=panic \
                                 lsm=landlock,lockdown,yama,apparmor,bpf";
 
-/// The command that boots `image`; `job` is the second disk, `output` the third.
+/// What to boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Boot {
+    pub(crate) kernel: kernel::Files,
+    /// With the root file system.
+    pub(crate) disk: PathBuf,
+}
+
+/// The command that boots; after root and modules, `job` is the third disk and `output` the fourth.
 ///
 /// The first serial port is its standard input and output, the second its standard error, where its
 /// own messages go as well. It is killed if this process dies.
-pub(crate) fn command(
-    vm: &Vm,
-    image: &Image,
-    job: &Path,
-    output: Option<&Path>,
-) -> Result<Command> {
+pub(crate) fn command(vm: &Vm, boot: &Boot, job: &Path, output: Option<&Path>) -> Result<Command> {
     // Dies with us, however we die, without needing unsafe code here.
     let mut qemu = command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL"]);
@@ -48,6 +50,8 @@ pub(crate) fn command(
     ]);
     if vm.icount {
         qemu.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1"]);
+        // Random numbers and the date decide about hash chains and when timers run out.
+        qemu.args(["-seed", "1", "-rtc", "base=2024-01-01,clock=vm"]);
     } else {
         qemu.args(["-accel", "tcg,thread=multi", "-smp", "2"]);
     }
@@ -62,11 +66,12 @@ pub(crate) fn command(
         "chardev:kernel",
     ])
     .arg("-kernel")
-    .arg(&image.kernel)
+    .arg(&boot.kernel.kernel)
     .arg("-initrd")
-    .arg(&image.initrd)
+    .arg(&boot.kernel.initrd)
     .args(["-append", &format!("{KERNEL_ARGUMENTS} {}", vm.append)])
-    .args(["-drive", &drive(&image.disk, "cache=unsafe,snapshot=on")])
+    .args(["-drive", &drive(&boot.disk, "cache=unsafe,snapshot=on")])
+    .args(["-drive", &drive(&boot.kernel.modules, "readonly=on")])
     .args(["-drive", &drive(job, "readonly=on")]);
     if let Some(output) = output {
         qemu.args(["-drive", &drive(output, "cache=unsafe")]);

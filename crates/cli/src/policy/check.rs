@@ -5,45 +5,35 @@
 //! compiled together, so that a set which exceeds a limit is found here too. Nothing is asked of an
 //! agent or a cluster: symbolic links of workloads are unknown, and so is what a selector selects.
 //!
+//! What a backend cannot enforce of a valid policy is listed as its limits; that is no error, because
+//! another backend may enforce it.
+//!
 //! A file that cannot be read does not keep the others from being checked, but decides the exit
 //! status, and so does a directory without policy files: "no errors" must mean that something was
 //! checked.
 
-use crate::render::{self, Color, Painter, Style};
-use anyhow::Context;
-use clap::{Args, ValueEnum};
-use gorget_engine::{CompileError, PolicySet, compile};
+use super::input::files;
+use super::{EXIT_FOUND, EXIT_NO_ANSWER, Form, count, counted};
+use crate::render::{self, Painter, Style};
+use clap::Args;
+use gorget_engine::{Backend, CompileError, Limit, PolicySet, compile, limits, network_limits};
 use gorget_model::Postures;
 use gorget_policy::{Location, Policy, Problem, ProblemSeverity, parse};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::{fs, iter};
-
-const EXIT_ERRORS: u8 = 1;
-const EXIT_UNREADABLE: u8 = 2;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Files, or directories in which all `*.yaml`, `*.yml` and `*.json` are checked
     #[arg(value_name = "FILE", required = true)]
     paths: Vec<PathBuf>,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-    /// When to use colour
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    color: Color,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// A JSON array of problems
-    Json,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// What was found in all files.
@@ -53,8 +43,31 @@ struct Findings {
     policies: usize,
     errors: usize,
     warnings: usize,
+    /// Of every policy and every backend.
+    limits: Vec<(String, Limit)>,
     /// With the line each is about.
     problems: Vec<(Problem, String)>,
+}
+
+/// What is wrong, and what is right and yet not enforced.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum JsonFinding<'a> {
+    Problem(JsonProblem<'a>),
+    Limit(JsonLimit<'a>),
+}
+
+#[derive(Serialize)]
+struct JsonLimit<'a> {
+    file: &'a str,
+    line: Option<u32>,
+    column: Option<u32>,
+    severity: &'static str,
+    backend: String,
+    policy: &'a str,
+    what: String,
+    count: usize,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -84,65 +97,33 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Err(error) => unreadable.push((path.clone(), error)),
         }
     }
-    let text = match arguments.output {
-        Output::Text => findings.text(Painter::stdout(arguments.color)),
-        Output::Json => findings.json()?,
-    };
-    render::print(&text).context("cannot write the result")?;
+    arguments
+        .form
+        .print(|painter| findings.text(painter), || findings.json())?;
     let mut stderr = io::stderr().lock();
     for (path, error) in &unreadable {
         writeln!(stderr, "gorget: cannot read `{}`: {error}", path.display())?;
     }
     Ok(if !unreadable.is_empty() {
-        ExitCode::from(EXIT_UNREADABLE)
+        ExitCode::from(EXIT_NO_ANSWER)
     } else if findings.errors > 0 {
-        ExitCode::from(EXIT_ERRORS)
+        ExitCode::from(EXIT_FOUND)
     } else {
         ExitCode::SUCCESS
-    })
-}
-
-/// The path itself, or all policy files below it, sorted.
-fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
-    if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    let mut directories = vec![path.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            // A link to a directory could lead back here; one to a file is how Kubernetes mounts a
-            // ConfigMap.
-            if entry.file_type()?.is_dir() {
-                directories.push(path);
-            } else if is_policy_file(&path) && !path.is_dir() {
-                files.push(path);
-            }
-        }
-    }
-    if files.is_empty() {
-        return Err(io::Error::other("no policy files in this directory"));
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn is_policy_file(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| {
-        ["yaml", "yml", "json"]
-            .iter()
-            .any(|known| extension == *known)
     })
 }
 
 impl Findings {
     fn check(&mut self, file: &str, text: &str) {
         let parsed = parse(file, text);
+        for backend in Backend::ALL {
+            let (policies, network) = (parsed.policies.iter(), parsed.network_policies.iter());
+            let found = policies.flat_map(|policy| limits(backend, policy));
+            let found = found.chain(network.flat_map(|policy| network_limits(backend, policy)));
+            self.limits
+                .extend(found.map(|limit| (file.to_owned(), limit)));
+        }
+        self.policies += parsed.network_policies.len();
         let policies: Vec<_> = parsed.policies.into_iter().map(Arc::new).collect();
         self.files += 1;
         self.policies += policies.len();
@@ -170,11 +151,23 @@ impl Findings {
         for (problem, line) in &self.problems {
             text.push_str(&shown(problem, line, painter));
         }
+        for (file, limit) in &self.limits {
+            let at = match &limit.at {
+                Some(at) => format!("{at}:"),
+                None => format!("{file}:"),
+            };
+            let at = painter.paint(Style::Strong, &at);
+            let severity = painter.paint(Style::Place, "limit:");
+            text.push_str(&format!("{at} {severity} {limit}\n"));
+        }
+        if !self.limits.is_empty() {
+            text.push('\n');
+        }
         let totals = [
-            count(self.files, "file", "files"),
-            count(self.policies, "policy", "policies"),
-            count(self.errors, "error", "errors"),
-            count(self.warnings, "warning", "warnings"),
+            count(counted(self.files), "file", "files"),
+            count(counted(self.policies), "policy", "policies"),
+            count(counted(self.errors), "error", "errors"),
+            count(counted(self.warnings), "warning", "warnings"),
         ];
         let style = match (self.errors, self.warnings) {
             (0, 0) => Style::Good,
@@ -183,14 +176,28 @@ impl Findings {
         };
         text.push_str(&painter.paint(style, &totals.join(", ")));
         text.push('\n');
+        text.push_str(&self.limit_totals());
         text
     }
 
-    fn json(&self) -> anyhow::Result<String> {
-        let problems: Vec<_> = self
-            .problems
-            .iter()
-            .map(|(problem, _)| JsonProblem {
+    /// A line for each backend that cannot enforce everything.
+    fn limit_totals(&self) -> String {
+        let mut text = String::new();
+        for backend in Backend::ALL {
+            let of_backend = self.limits.iter().map(|(_, limit)| limit);
+            let of_backend = of_backend.filter(|limit| limit.backend == backend);
+            let policies: BTreeSet<_> = of_backend.map(|limit| &limit.policy).collect();
+            if !policies.is_empty() {
+                let policies = count(counted(policies.len()), "policy", "policies");
+                text.push_str(&format!("{backend} does not enforce all of {policies}\n"));
+            }
+        }
+        text
+    }
+
+    fn json(&self) -> Vec<JsonFinding<'_>> {
+        let problems = self.problems.iter().map(|(problem, _)| {
+            JsonFinding::Problem(JsonProblem {
                 file: &problem.at.file,
                 line: problem.at.line,
                 column: problem.at.column,
@@ -199,8 +206,21 @@ impl Findings {
                 reason: &problem.reason,
                 help: problem.help.as_deref(),
             })
-            .collect();
-        Ok(serde_json::to_string_pretty(&problems)? + "\n")
+        });
+        let limits = self.limits.iter().map(|(file, limit)| {
+            JsonFinding::Limit(JsonLimit {
+                file,
+                line: limit.at.as_ref().map(|at| at.line),
+                column: limit.at.as_ref().map(|at| at.column),
+                severity: "limit",
+                backend: limit.backend.to_string(),
+                policy: &limit.policy,
+                what: limit.what.to_string(),
+                count: limit.count,
+                reason: limit.reason,
+            })
+        });
+        problems.chain(limits).collect()
     }
 }
 
@@ -261,13 +281,6 @@ fn shown(problem: &Problem, line: &str, painter: Painter) -> String {
     }
     text.push('\n');
     text
-}
-
-fn count(number: usize, one: &str, more: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {more}"),
-    }
 }
 
 fn index(number: u32) -> usize {

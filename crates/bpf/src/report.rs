@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What this kernel can do for Gorget, found out by trying.
+//!
+//! Every feature is used once and every program is loaded, without being attached. When the programs
+//! do not load together, each is tried alone, so that the report says which of them the kernel
+//! refuses, and why. Needs root, changes nothing, and takes as long as loading does.
+
+use crate::abi;
+use crate::hooks;
+use crate::kernel::LoadError;
+use crate::probe::{Feature, features};
+use crate::refusal::{Refusal, explained};
+use libbpf_rs::Program;
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
+
+/// What a kernel can do.
+#[derive(Debug)]
+pub struct Report {
+    /// As `uname -r` says it.
+    pub release: String,
+    /// What compiled the programs; the verifier's figures depend on it.
+    pub compiler: &'static str,
+    /// What the programs are made of.
+    pub features: Vec<Feature>,
+    /// The programs, in their order in the object.
+    pub programs: Vec<Tried>,
+}
+
+/// A program that was tried.
+#[derive(Debug)]
+pub struct Tried {
+    /// Its name.
+    pub name: String,
+    /// Where it is attached, as in `lsm/file_open`.
+    pub hook: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of loading a program.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It loads; the verifier went through so many instructions.
+    Works {
+        /// As the kernel counts them; 0 before Linux 5.16, which does not say.
+        instructions: u32,
+    },
+    /// The kernel has no such hook.
+    LeftOut {
+        /// The hook that decides there instead.
+        instead: &'static str,
+    },
+    /// The kernel does not take it.
+    Refused(Refusal),
+}
+
+/// Tries everything.
+///
+/// # Errors
+///
+/// When the programs cannot even be opened, or the kernel says nothing about what it has loaded.
+pub fn report() -> Result<Report, LoadError> {
+    let mut programs = names()?;
+    match load(None) {
+        Ok(outcomes) => settle(&mut programs, outcomes),
+        Err(LoadError::Load(_)) => {
+            for tried in &mut programs {
+                match load(Some(&tried.name)) {
+                    Ok(outcomes) => settle(std::slice::from_mut(tried), outcomes),
+                    Err(LoadError::Load(refusal)) => tried.outcome = Outcome::Refused(refusal),
+                    Err(other) => return Err(other),
+                }
+            }
+        }
+        Err(other) => return Err(other),
+    }
+    Ok(Report {
+        release: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        compiler: env!("GORGET_CLANG"),
+        features: features(),
+        programs,
+    })
+}
+
+fn settle(programs: &mut [Tried], mut outcomes: HashMap<String, Outcome>) {
+    for tried in programs {
+        if let Some(outcome) = outcomes.remove(&tried.name) {
+            tried.outcome = outcome;
+        }
+    }
+}
+
+fn names() -> Result<Vec<Tried>, LoadError> {
+    let mut storage = MaybeUninit::uninit();
+    let open = abi::EnforceSkelBuilder::default()
+        .open(&mut storage)
+        .map_err(LoadError::Open)?;
+    let programs = open.open_object().progs().map(|program| Tried {
+        name: program.name().to_string_lossy().into_owned(),
+        hook: program.section().to_string_lossy().into_owned(),
+        outcome: Outcome::Works { instructions: 0 },
+    });
+    Ok(programs.collect())
+}
+
+/// Loads all programs, or one, and says what came of them.
+fn load(only: Option<&str>) -> Result<HashMap<String, Outcome>, LoadError> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = abi::EnforceSkelBuilder::default()
+        .open(&mut storage)
+        .map_err(LoadError::Open)?;
+    let left_out = hooks::fit(&mut open).map_err(LoadError::Open)?;
+    for mut program in open.open_object_mut().progs_mut() {
+        let wanted = only.is_none_or(|name| program.name() == name);
+        if !wanted {
+            program.set_autoload(false);
+        }
+    }
+    let skeleton = explained(|| open.load()).map_err(LoadError::Load)?;
+    let verified: HashMap<u32, u32> = ProgInfoIter::default()
+        .map(|info| (info.id, info.verified_insns))
+        .collect();
+    let mut outcomes: HashMap<_, _> = left_out
+        .into_iter()
+        .map(|hook| {
+            let instead = hook.instead;
+            (hook.name.to_owned(), Outcome::LeftOut { instead })
+        })
+        .collect();
+    for program in skeleton
+        .object()
+        .progs()
+        .filter(|program| program.autoload())
+    {
+        let id = Program::id_from_fd(program.as_fd()).map_err(LoadError::Query)?;
+        let instructions = verified.get(&id).copied().unwrap_or(0);
+        let name = program.name().to_string_lossy().into_owned();
+        outcomes.insert(name, Outcome::Works { instructions });
+    }
+    Ok(outcomes)
+}

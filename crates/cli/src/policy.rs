@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `gorget policy`: everything about policies that needs neither an agent nor a cluster.
+//!
+//! One module a command; they share reading files (`input`), what can be asked on a command line
+//! (`asked`) and how answers are worded (`words`). The answers themselves come from
+//! `gorget-engine`, which is also what the kernel is tested against.
+//!
+//! Exit status, the same for all: 0 nothing to complain about, 1 there is (errors, a difference, a
+//! failed expectation), 2 there is no answer: wrong usage, a file that cannot be read, policies with
+//! errors where valid ones are needed. A pipeline must be able to tell "it differs" from "I do not
+//! know", so every error that gets out of a command here is a 2.
+
+mod asked;
+mod check;
+mod diff;
+mod explain;
+mod input;
+mod schema;
+mod shadowed;
+mod simulate;
+mod test;
+mod words;
+
+use crate::render::{Color, Painter};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// There is something to complain about.
+const EXIT_FOUND: u8 = 1;
+/// There is no answer.
+pub(crate) const EXIT_NO_ANSWER: u8 = 2;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Check policy files without an agent
+    ///
+    /// Exit status: 0 without errors, 1 when a policy has an error, 2 when a file cannot be read.
+    Check(check::Arguments),
+    /// Say what happens to one operation and which line of which policy decides
+    ///
+    /// Exit status: 0 with an answer, 2 without: wrong usage, unreadable or invalid policies.
+    Explain(Box<explain::Arguments>),
+    /// Say whether a change of policies changes what is denied, and show an example of each change
+    ///
+    /// Decided for every operation that there can be, not by trying some.
+    ///
+    /// Exit status: 0 without a difference, 1 with one, 2 without an answer.
+    Diff(diff::Arguments),
+    /// Find rules that never decide anything, and what hides each
+    ///
+    /// Exit status: 0 when there is none, 1 when there is one, 2 without an answer.
+    Shadowed(shadowed::Arguments),
+    /// Replay recorded events: what would have been denied, audited and allowed, and by which rule
+    ///
+    /// Exit status: 0 when nothing would be denied or allowed that was not, 1 otherwise, 2 without an
+    /// answer.
+    Simulate(simulate::Arguments),
+    /// Run test files: operations and what must come of them
+    ///
+    /// Exit status: 0 when all is as expected, 1 when not, 2 when a test file cannot be used.
+    Test(test::Arguments),
+    /// Print the policy kinds as custom resource definitions
+    Schema(schema::Arguments),
+}
+
+/// How the answer is wanted.
+#[derive(Args)]
+struct Form {
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// JSON
+    Json,
+}
+
+impl Form {
+    /// Prints an answer in the form that is wanted.
+    fn print<J: Serialize>(
+        &self,
+        text: impl FnOnce(Painter) -> String,
+        json: impl FnOnce() -> J,
+    ) -> anyhow::Result<()> {
+        use anyhow::Context;
+        let answer = match self.output {
+            Output::Text => text(Painter::stdout(self.color)),
+            Output::Json => serde_json::to_string_pretty(&json())? + "\n",
+        };
+        crate::render::print(&answer).context("cannot write the result")
+    }
+}
+
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(arguments) => check::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
+        Command::Diff(arguments) => diff::run(arguments),
+        Command::Shadowed(arguments) => shadowed::run(arguments),
+        Command::Simulate(arguments) => simulate::run(arguments),
+        Command::Test(arguments) => test::run(arguments),
+        Command::Schema(arguments) => schema::run(arguments),
+    }
+}
+
+/// `1 rule`, `2 rules`.
+fn count(number: impl Into<u64>, one: &str, more: &str) -> String {
+    match number.into() {
+        1 => format!("1 {one}"),
+        number => format!("{number} {more}"),
+    }
+}
+
+/// A length as it is counted.
+fn counted(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

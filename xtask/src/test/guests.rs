@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tests in the virtual machine: which of them run on which kernel.
+//!
+//! As many guests run at once as there are processors. Each is busy with one thing at a time, so two
+//! take little longer than one. Their lines are told apart by the kernel in front. A guest that fails
+//! does not end the others: what they find would be found next anyway.
+
+use crate::kernel_support::FOUND;
+use crate::vm::{Job, Kernel, Line, Vm};
+use crate::{binaries, vm};
+use anyhow::{Result, anyhow, bail};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// The scenarios take minutes under emulation on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Runs each test program that a pattern finds, and ends with 1 when one failed.
+const COMMAND: &str = "failed=0; for t in PATTERN; do echo \"== $t\"; \
+    ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
+
+/// A boot of the virtual machine and the test programs that run in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guest {
+    kernel: Kernel,
+    /// What the name ends with.
+    remark: &'static str,
+    /// Kernel arguments.
+    append: &'static str,
+    /// A pattern of names.
+    tests: &'static str,
+}
+
+impl Guest {
+    /// The security modules of a machine that nobody has prepared.
+    const WITHOUT_BPF: Self = Self {
+        kernel: Kernel::V6_1,
+        remark: " without bpf",
+        append: "lsm=lockdown,yama,apparmor",
+        tests: "t_kernels",
+    };
+
+    /// What the default run tests besides 6.1: the newest kernel that a Debian release has.
+    const IN_SHORT: Self = Self {
+        kernel: Kernel::V6_12,
+        remark: " in short",
+        append: "",
+        tests: "t_kernels t_agent t_conformance",
+    };
+
+    /// Everything that there is for a kernel.
+    pub(super) fn of(kernel: Kernel) -> Self {
+        let tests = match kernel {
+            // It is refused.
+            Kernel::V5_10 => "t_kernels",
+            Kernel::V6_1 | Kernel::V6_12 | Kernel::V7 => "t_*",
+        };
+        Self {
+            kernel,
+            remark: "",
+            append: "",
+            tests,
+        }
+    }
+
+    /// Those of the default run, the one that takes longest first.
+    pub(super) fn default_run() -> Vec<Self> {
+        vec![Self::of(Kernel::V6_1), Self::IN_SHORT, Self::WITHOUT_BPF]
+    }
+
+    /// Every kernel, the slowest first.
+    pub(super) fn all() -> Vec<Self> {
+        let mut all: Vec<_> = Kernel::ALL.into_iter().rev().map(Self::of).collect();
+        all.push(Self::WITHOUT_BPF);
+        all
+    }
+
+    /// Of its tier.
+    pub(super) fn name(self) -> String {
+        format!("vm {}{}", self.kernel.name(), self.remark)
+    }
+}
+
+/// What came of a guest.
+pub(super) struct Ended {
+    pub(super) name: String,
+    /// How many tests passed.
+    pub(super) tests: Result<u64>,
+    pub(super) took: Duration,
+}
+
+/// Runs the tests of all guests.
+pub(super) fn run(guests: &[Guest]) -> Result<Vec<Ended>> {
+    let files = files()?;
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
+    let waiting = Mutex::new(guests.iter());
+    let next = || {
+        waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    };
+    let work = || {
+        let mut ended = Vec::new();
+        while let Some(guest) = next() {
+            let began = vm::now();
+            ended.push(Ended {
+                name: guest.name(),
+                tests: in_vm(*guest, &files),
+                took: began.elapsed(),
+            });
+        }
+        ended
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once.min(guests.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let mut all = Vec::new();
+        for worker in workers {
+            all.extend(
+                worker
+                    .join()
+                    .map_err(|_panic| anyhow!("a guest's thread ended"))?,
+            );
+        }
+        Ok(all)
+    })
+}
+
+/// What the tests need in the guest.
+fn files() -> Result<Vec<(String, PathBuf)>> {
+    let built = binaries::build(true)?;
+    if built.tests.is_empty() {
+        bail!("there are no tests for the virtual machine");
+    }
+    let mut files = built.programs();
+    files.push(("conformance".to_owned(), PathBuf::from("conformance")));
+    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
+    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
+    for test in &built.tests {
+        let file = test.file_name().unwrap_or_default().to_string_lossy();
+        let name = file
+            .rsplit_once('-')
+            .map_or_else(|| file.as_ref(), |(name, _hash)| name);
+        files.push((format!("t_{name}"), test.clone()));
+    }
+    Ok(files)
+}
+
+fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
+    let name = guest.kernel.name();
+    let machine = Vm {
+        kernel: guest.kernel,
+        append: guest.append.to_owned(),
+        timeout: TIMEOUT,
+        ..Vm::default()
+    };
+    let job = Job {
+        files: files.to_vec(),
+        command: format!(
+            "export GORGET_KERNEL={name}; {}",
+            COMMAND.replace("PATTERN", guest.tests)
+        ),
+        output: None,
+    };
+    let outcome = vm::run(&machine, &job, &mut |line| match line {
+        Line::Output(text) => println!("[{name}] {text}"),
+        Line::Kernel(text) => eprintln!("[{name} kernel] {text}"),
+    })?;
+    println!(
+        "[{name}] booted in {:.1} s",
+        outcome.booted_in.as_secs_f64()
+    );
+    match outcome.ending {
+        Ok(0) => Ok(super::passed(&outcome.output)),
+        Ok(code) => bail!("tests failed in the virtual machine (exit code {code})"),
+        Err(why) => bail!("{why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kernel_is_tested_by_all_and_two_by_default() {
+        let kernels = |guests: Vec<Guest>| -> BTreeSet<Kernel> {
+            guests.into_iter().map(|guest| guest.kernel).collect()
+        };
+        assert_eq!(kernels(Guest::all()), Kernel::ALL.into_iter().collect());
+        assert_eq!(
+            kernels(Guest::default_run()),
+            [Kernel::V6_1, Kernel::V6_12].into_iter().collect()
+        );
+    }
+}
