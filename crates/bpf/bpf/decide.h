@@ -225,23 +225,11 @@ inline_always u32 strictness(u32 answer)
 	return is_branch(answer) ? ABI_OUTCOME_BLOCK : answer & ABI_OUTCOME_MASK;
 }
 
-/* Judges one name of the object: the one on this mount, if it leads to the workload's root. */
-verified_once int judge(struct scratch *s, struct request *q, u64 vfsmount)
+/* Counts what the rules say of the name that was built: the strictest answer is kept. */
+inline_always int take_answer(struct scratch *s, struct request *q, u64 vfsmount, u64 dentry)
 {
-	u64 dentry;
-	struct finding *f;
+	struct finding *f = &s->finding;
 
-	if (!s || !q)
-		return 0;
-	f = &s->finding;
-	dentry = q->dentry;
-	/* KERNEL: a file opened by its handle need not be connected to the tree. */
-	if (q->flags & REQUEST_LOST)
-		read_at(&dentry, vfsmount, struct vfsmount, mnt_root);
-	f->walked = vfsmount;
-	walk_path(s, vfsmount, dentry);
-	if (!s->walk.rooted)
-		return 0;
 	s->lookup.off = s->walk.off;
 	if (lookup(q->active, &s->path, &s->lookup))
 		return 1;
@@ -252,6 +240,46 @@ verified_once int judge(struct scratch *s, struct request *q, u64 vfsmount)
 	}
 	f->names++;
 	return 0;
+}
+
+/*
+ * KERNEL: since 5.8 each mount of proc is a file system of its own, with the same files. Whatever
+ * is in one is judged under its name in the first, too.
+ */
+verified_once int judge_in_proc(struct scratch *s, struct request *q)
+{
+	u64 sb = 0, magic = 0, root = 0;
+
+	if (!s || !q)
+		return 0;
+	read_at(&sb, q->dentry, struct dentry, d_sb);
+	read_at(&magic, sb, struct super_block, s_magic);
+	if (magic != PROC_SUPER_MAGIC)
+		return 0;
+	read_at(&root, sb, struct super_block, s_root);
+	s->finding.walked = 0;
+	walk_proc(s, q->dentry, root);
+	if (!s->walk.rooted)
+		return 0;
+	return take_answer(s, q, q->vfsmount, q->dentry);
+}
+
+/* Judges one name of the object: the one on this mount, if it leads to the workload's root. */
+verified_once int judge(struct scratch *s, struct request *q, u64 vfsmount)
+{
+	u64 dentry;
+
+	if (!s || !q)
+		return 0;
+	dentry = q->dentry;
+	/* KERNEL: a file opened by its handle need not be connected to the tree. */
+	if (q->flags & REQUEST_LOST)
+		read_at(&dentry, vfsmount, struct vfsmount, mnt_root);
+	s->finding.walked = vfsmount;
+	walk_path(s, vfsmount, dentry);
+	if (!s->walk.rooted)
+		return 0;
+	return take_answer(s, q, vfsmount, dentry);
 }
 
 /* Puts a path that a hook was given as text into the buffer, if it is not too long for that. */
@@ -315,6 +343,8 @@ verified_once int judge_names(struct scratch *s, struct request *q)
 	}
 	if (f->names && !aliased)
 		return 0;
+	if (judge_in_proc(s, q))
+		return 1;
 	first_place(s, q->dentry);
 	for (int i = 0; i < ABI_NAMES; i++) {
 		vfsmount = next_place(s);

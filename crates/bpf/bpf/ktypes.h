@@ -67,6 +67,7 @@ enum {
 	/* SB_NOUSER: cannot be mounted by anybody. */
 	SB_NOUSER_BIT = 0x80000000,
 	HUGETLBFS_MAGIC = 0x958458f6,
+	PROC_SUPER_MAGIC = 0x9fa0,
 };
 
 /* include/uapi/linux/mount.h, mman.h */

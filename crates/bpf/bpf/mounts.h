@@ -38,12 +38,16 @@ inline_always int is_root(u32 workload, u64 dentry)
 	return root && root->inode && root->inode == inode;
 }
 
+/* In a workload with more, every path counts as below one: nothing more to remember. */
 inline_always void mark_one(struct workload_root *root, u32 workload, u64 mountpoint)
 {
 	struct mark key = {.mountpoint = mountpoint, .workload = workload};
 	u32 marked = 1;
 
-	bpf_map_update_elem(&marks, &key, &marked, 0);
+	if (!workload)
+		bpf_map_update_elem(&host_marks, &key, &marked, 0);
+	else if (root->marks <= ABI_MARKS_EACH)
+		bpf_map_update_elem(&marks, &key, &marked, 0);
 	if (root->marks <= ABI_MARKS_EACH)
 		root->marks++;
 }
@@ -84,6 +88,7 @@ int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *
 	     unsigned long flags, void *data, int ret)
 {
 	u32 workload = current_workload();
+	int arranges;
 	u64 root;
 
 	if (ret)
@@ -95,9 +100,11 @@ int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *
 	ret = check_target(workload, path);
 	if (ret)
 		return ret;
-	/* A file system mounted again has its names again, too: the disk, or proc. */
-	mark(workload, path);
-	if (!(flags & (MS_BIND | MS_MOVE)) || arranges_namespace(workload))
+	arranges = arranges_namespace(workload);
+	/* A file system mounted again shows what has other names: the disk, or sysfs. */
+	if ((flags & (MS_BIND | MS_MOVE)) || !arranges)
+		mark(workload, path);
+	if (!(flags & (MS_BIND | MS_MOVE)) || arranges)
 		return 0;
 	root = (u64)BPF_CORE_READ(bpf_get_current_task_btf(), fs, root.dentry);
 	if (is_root(workload, root)) {

@@ -65,7 +65,10 @@ inline_always void look_for_mark(struct walk *w, u64 mountpoint)
 {
 	struct mark key = {.mountpoint = mountpoint, .workload = w->workload};
 
-	if (w->marks && bpf_map_lookup_elem(&marks, &key))
+	if (!w->marks)
+		return;
+	if (w->workload ? bpf_map_lookup_elem(&marks, &key)
+			: bpf_map_lookup_elem(&host_marks, &key))
 		w->aliased = 1;
 }
 
@@ -221,6 +224,39 @@ verified_once int walk_path(struct scratch *s, u64 vfsmount, u64 dentry)
 	/* KERNEL: no loop; 6.1 refuses one that ends with a call. */
 	if (!walk_undisturbed(s, vfsmount, dentry) && !walk_undisturbed(s, vfsmount, dentry))
 		walk_undisturbed(s, vfsmount, dentry);
+	return 0;
+}
+
+/*
+ * The path that a file of a proc has where proc is usually mounted. A rename cannot tear it apart:
+ * there is none in proc.
+ */
+verified_once int walk_proc(struct scratch *s, u64 dentry, u64 proc_root)
+{
+	struct walk_ctx ctx = {.s = s};
+	u32 off;
+
+	if (!s)
+		return 0;
+	s->walk.dentry = dentry;
+	s->walk.mount = 0;
+	s->walk.mount_root = proc_root;
+	s->walk.off = ABI_PATH_MAX;
+	s->walk.crossed = 0;
+	s->walk.rooted = 0;
+	s->walk.status = WALK_RUNNING;
+	bpf_loop(ABI_PATH_MAX, walk_step, &ctx, 0);
+	off = s->walk.off;
+	/* There it ends, because there is no mount to cross to. */
+	if (s->walk.dentry != proc_root || off < 5)
+		return 0;
+	off -= 5;
+	keep(off);
+	off &= ABI_PATH_MAX - 1;
+	__builtin_memcpy(s->path.bytes + off, "/proc", 5);
+	s->walk.off = off;
+	s->walk.status = WALK_DONE;
+	s->walk.rooted = 1;
 	return 0;
 }
 

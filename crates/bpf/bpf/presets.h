@@ -161,10 +161,6 @@ int BPF_PROG(mprotect_presets, struct vm_area_struct *vma, unsigned long reqprot
 
 /* === other processes in /proc === */
 
-enum {
-	PROC_SUPER_MAGIC = 0x9fa0,
-};
-
 /* Whether an inode of procfs belongs to a process, and not to the one that asks. Files like
  * `/proc/meminfo` belong to none. */
 inline_always int is_of_another_process(u64 inode)

@@ -234,13 +234,19 @@ struct mark {
 	u64 workload;
 };
 
-/* Mountpoints where tasks of a workload mounted a tree that may have other names. */
-struct {
+/*
+ * Mountpoints where tasks of a workload mounted a tree that may have other names. Those of the
+ * host, whose runtimes mount all the time, are apart, so that they push out no others.
+ */
+struct marked {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, ABI_MARKS);
 	__type(key, struct mark);
 	__type(value, u32);
-} marks SEC(".maps");
+};
+
+struct marked marks SEC(".maps");
+struct marked host_marks SEC(".maps");
 
 /* cgroup id -> workload index. */
 struct {

@@ -155,9 +155,22 @@ impl Ground {
         self.actor.perform("/actor", Operation::Exec, program)
     }
 
-    /// The number on the host of the process whose number in the container is in this file.
-    pub(crate) fn host_pid(&self, file: &str) -> String {
-        let inside = fs::read_to_string(self.path(file.trim_start_matches('/'))).unwrap();
+    /// Starts a program that says something to `/tmp/ready`, then waits for a line from `/tmp/go`.
+    pub(crate) fn starts_in_background(&mut self, program: &str) {
+        let said = self.attack(&format!(
+            "rm -f /tmp/go /tmp/ready /tmp/done; mkfifo /tmp/go /tmp/ready /tmp/done; \
+             {{ {program} >/tmp/said 2>&1; echo >/tmp/done; }} >/dev/null 2>&1 &"
+        ));
+        assert_eq!(said, "", "{program}");
+    }
+
+    /// What a program in the background says when it is let go on.
+    pub(crate) fn lets_it_go_on(&mut self) -> String {
+        self.attack("echo >/tmp/go; read done </tmp/done; cat /tmp/said")
+    }
+
+    /// The number on the host of the process with this number in the container.
+    pub(crate) fn host_pid(&self, inside: &str) -> String {
         let is_it = |status: &str| {
             let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
             let numbers: Vec<_> = numbers.unwrap_or_default().split_whitespace().collect();

@@ -20,24 +20,15 @@ pub(crate) fn b12_no_cgroup_is_a_way_out(ground: &mut Ground) {
     fs::create_dir_all(cgroup).unwrap();
     // The shell is moved from outside, and gives what it starts to read.
     let moved = perl(
-        r#"open(P, ">", "/tmp/pid"); print P $$; close(P); open(G, "<", "/tmp/go"); $go = <G>;
+        r#"open(R, ">", "/tmp/ready"); print R $$; close(R); open(G, "<", "/tmp/go"); $go = <G>;
            system("cat", "/proc/self/cgroup", "/data/secret")"#,
     );
     let escape = |ground: &mut Ground| {
-        let start = format!(
-            "rm -f /tmp/go /tmp/pid /tmp/said; mkfifo /tmp/go; {moved} >/tmp/said 2>&1 & \
-             echo $! >/tmp/keeper; until [ -s /tmp/pid ]; do usleep 10000; done"
-        );
-        assert_eq!(ground.attack(&start), "");
-        fs::write(
-            format!("{cgroup}/cgroup.procs"),
-            ground.host_pid("/tmp/pid"),
-        )
-        .unwrap();
-        ground.attack(
-            "echo >/tmp/go; while kill -0 $(cat /tmp/keeper) 2>&-; do usleep 10000; done; \
-             cat /tmp/said",
-        )
+        ground.starts_in_background(&moved);
+        let inside = ground.attack("cat /tmp/ready");
+        let pid = ground.host_pid(inside.trim());
+        fs::write(format!("{cgroup}/cgroup.procs"), pid).unwrap();
+        ground.lets_it_go_on()
     };
     let before = escape(ground);
     assert!(
@@ -153,7 +144,7 @@ pub(crate) fn b19_nothing_of_a_read_only_file_is_changed(ground: &mut Ground) {
     let open = r#"$f = sys(2, "/data/secret", 0, 0); $f >= 0 or bad("open");"#;
     let with = |program: &str, name: &str| {
         perl(&format!(
-            "{open} ({program}) == 0 or bad(\"{name}\"); print \"treasure\""
+            "{open} (do {{ {program} }}) == 0 or bad(\"{name}\"); print \"treasure\""
         ))
     };
     let path = r#""/data/secret""#;
@@ -182,7 +173,8 @@ pub(crate) fn b19_nothing_of_a_read_only_file_is_changed(ground: &mut Ground) {
         with("sys(93, $f, 1, 1)", "fchown"),
         with("sys(280, $f, 0, 0, 0)", "futimens"),
         with(&format!("sys(76, {path}, 8)"), "truncate"),
-        with("$flags = pack(\"L\", 0x40); sys(16, $f, 0x40086602, $flags)", "FS_IOC_SETFLAGS"),
+        with("$flags = pack(\"Q\", 0); syscall(16, $f, 0x80086601, $flags); \
+             $flags |= pack(\"Q\", 0x40); sys(16, $f, 0x40086602, $flags)", "FS_IOC_SETFLAGS"),
         with("$p = sys(257, -100, \"/proc/self/fd/$f\", 2, 0); $p < 0", "reopening"),
         with(
             "$p = sys(257, -100, \"/data/secret\", 0x200000, 0); \

@@ -41,6 +41,7 @@ const TESTS: &[(&str, Test)] = tests![
     names::b03_a_directory_that_a_pattern_leads_through_is_not_moved,
     names::b03_neither_the_file_nor_a_directory_above_it_is_moved,
     mounts::b04_a_mount_is_not_moved_away_nor_taken_off,
+    mounts::b04_another_proc_has_the_names_of_the_first,
     mounts::b04_no_mount_shows_a_protected_tree_elsewhere,
     mounts::b04_nothing_is_put_over_what_may_run,
     mounts::b04_a_file_system_of_the_kernel_mounted_again_has_the_same_names,
@@ -79,6 +80,7 @@ const TESTS: &[(&str, Test)] = tests![
     kernel::b19_nothing_of_a_read_only_file_is_changed,
     kernel::b19_the_disk_under_the_files_is_out_of_reach_with_rules_of_its_own,
     kernel::b22_what_another_module_permits_is_judged_and_what_it_denies_stays_denied,
+    mounts::b04_no_number_of_mounts_makes_a_mount_forgotten,
 ];
 
 fn main() -> ExitCode {

@@ -83,6 +83,37 @@ pub(crate) fn b04_a_file_system_of_the_kernel_mounted_again_has_the_same_names(
     ground.expect_denied(rules, &[again]);
 }
 
+pub(crate) fn b04_another_proc_has_the_names_of_the_first(ground: &mut Ground) {
+    let mounted = "mount -t proc none /mnt; cat /mnt/sys/kernel/modprobe >/dev/null && \
+                   echo treasure; umount /mnt";
+    let detached = perl(
+        "$p = sys(430, \"proc\", 0); sys(431, $p, 6, 0, 0, 0); $m = sys(432, $p, 0, 0); \
+         $m >= 0 or bad(\"fsmount\"); $f = sys(257, $m, \"sys/kernel/modprobe\", 0, 0); \
+         $f >= 0 or bad(\"openat\"); print \"treasure\"",
+    );
+    let rules = "file: {matchPaths: [{path: /proc/sys/kernel/modprobe}]}";
+    ground.expect_denied(rules, &[mounted, &detached]);
+    ground.expect_denied(
+        "file: {matchDirectories: [{dir: /proc/sys/, recursive: true, readOnly: true}]}",
+        &[
+            "mount -t proc none /mnt; echo treasure >/mnt/sys/kernel/domainname && \
+           cat /proc/sys/kernel/domainname; umount /mnt",
+        ],
+    );
+}
+
+/// From then on the container is one that made many mounts, so this test is the last.
+pub(crate) fn b04_no_number_of_mounts_makes_a_mount_forgotten(ground: &mut Ground) {
+    let many = perl(
+        "sub mount { sys(165, $_[0], \"/mnt\", 0, 4096, 0) == 0 or bad(\"mount\") } \
+         symlink(\"/data\", \"/tmp/l\"); mount(\"/tmp/l\"); chdir(\"/mnt\"); \
+         mount(\"/tmp\") for 1..600; \
+         if (open(F, \"<\", \"secret\")) { print <F> } else { print $! } \
+         chdir(\"/\"); sys(166, \"/mnt\", 2) for 0..600; unlink(\"/tmp/l\")",
+    );
+    ground.expect_denied(FILE, &[&many]);
+}
+
 pub(crate) fn b05_another_mount_namespace_is_no_way_out(ground: &mut Ground) {
     let pivot = "mount -t tmpfs none /mnt; mkdir /mnt/old; cd /mnt; pivot_root . old; \
                  /old/bin/busybox cat /old/data/secret";

@@ -105,7 +105,7 @@ pub(crate) fn b11_it_does_not_matter_who_starts_a_program(ground: &mut Ground) {
             "find /usr/bin/tool -exec {} \\;",
             "echo /usr/bin/tool | xargs env",
             "env /usr/bin/tool",
-            "nice /usr/bin/tool",
+            "setsid /usr/bin/tool",
             "awk 'BEGIN { system(\"/usr/bin/tool\") }'",
             "perl -e 'exec(\"/usr/bin/tool\") or print $!'",
         ],
@@ -177,7 +177,6 @@ pub(crate) fn b17_a_copy_takes_no_allowed_name_where_writing_is_blocked(ground: 
             "cp /usr/bin/tool /tmp/t; mv /tmp/t /bin/t && /bin/t; rm -f /tmp/t /bin/t",
             "ln /usr/bin/tool /bin/t && /bin/t; rm -f /bin/t",
             "ln -s /usr/bin/tool /bin/t && /bin/t; rm -f /bin/t",
-            "mount -o bind /usr/bin /bin 2>&1 && /bin/tool; umount /bin 2>&-",
         ],
     );
 }
