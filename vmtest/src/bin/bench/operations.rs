@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The operations, and how one is measured.
 //!
-//! An operation is done in batches, long enough that the timer's interrupts are in each of them. The
-//! first batches warm caches up and are not counted; of the others the median counts, so that one
-//! batch with the kernel's housekeeping in it does not. Setting up what an operation needs (files to
-//! remove, a listening socket) is done between batches and not measured.
+//! An operation is done in batches. The first ones warm caches up and are not counted; of the others
+//! the mean counts, over many ticks of the timer: it is then that the kernel does what an operation
+//! left to be done (a closed file is freed by an interrupt), so a tick more or less is a visible error.
+//! Setting up what an operation needs (files to remove, a listening socket) is done between batches
+//! and not measured.
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -16,10 +17,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const WARM_UP: usize = 3;
-const BATCHES: usize = 15;
+const WARM_UP: u64 = 3;
+const BATCHES: u64 = 40;
 /// Of a whole task: it is long enough.
-const RUNS: usize = 5;
+const RUNS: u64 = 5;
 
 /// Files in a directory that are opened in turn: more than a task's memory for answers holds.
 pub(crate) const FILES: usize = 64;
@@ -49,34 +50,32 @@ fn now() -> u64 {
     part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
 }
 
-/// The median cost of one of the `count` operations in a batch.
+/// The mean cost of one of the `count` operations in a batch.
 fn batches(
     count: u64,
     prepare: impl FnMut() -> Result<()>,
     batch: impl FnMut() -> Result<()>,
 ) -> Result<u64> {
-    let median = median_of(BATCHES, prepare, batch)?;
-    Ok((median + count / 2) / count)
+    let all = count * BATCHES;
+    Ok((total(BATCHES, prepare, batch)? + all / 2) / all)
 }
 
-fn median_of(
-    rounds: usize,
+fn total(
+    rounds: u64,
     mut prepare: impl FnMut() -> Result<()>,
     mut batch: impl FnMut() -> Result<()>,
 ) -> Result<u64> {
-    let mut costs = Vec::new();
+    let mut total = 0;
     for round in 0..WARM_UP + rounds {
         prepare()?;
         let began = now();
         batch()?;
         let took = now() - began;
         if round >= WARM_UP {
-            costs.push(took);
+            total += took;
         }
     }
-    costs.sort_unstable();
-    let median = costs.get(rounds / 2).context("there are no batches")?;
-    Ok(*median)
+    Ok(total)
 }
 
 fn nothing() -> Result<()> {
@@ -95,8 +94,8 @@ pub(crate) fn file_name(directory: &str, number: usize) -> String {
 
 fn open_again(directory: &str) -> Result<u64> {
     let file = CString::new(file_name(directory, 0))?;
-    batches(1000, nothing, || {
-        for _ in 0..1000 {
+    batches(256, nothing, || {
+        for _ in 0..256 {
             open_and_close(&file)?;
         }
         Ok(())
@@ -107,8 +106,8 @@ fn open_in_turn(directory: &str) -> Result<u64> {
     let files: Vec<CString> = (0..FILES)
         .map(|number| CString::new(file_name(directory, number)))
         .collect::<Result<_, _>>()?;
-    batches(1024, nothing, || {
-        for file in files.iter().cycle().take(1024) {
+    batches(256, nothing, || {
+        for file in files.iter().cycle().take(256) {
             open_and_close(file)?;
         }
         Ok(())
@@ -117,8 +116,8 @@ fn open_in_turn(directory: &str) -> Result<u64> {
 
 /// A child, a program in it that does nothing, and its end.
 fn exec(program: &str) -> Result<u64> {
-    batches(50, nothing, || {
-        for _ in 0..50 {
+    batches(20, nothing, || {
+        for _ in 0..20 {
             if !Command::new(program).status()?.success() {
                 bail!("`{program}` failed");
             }
@@ -135,8 +134,8 @@ fn connect() -> Result<u64> {
     rustix::net::listen(&listener, 16)?;
     let address = rustix::net::getsockname(&listener)?;
     let linger = Some(std::time::Duration::ZERO);
-    batches(50, nothing, || {
-        for _ in 0..50 {
+    batches(40, nothing, || {
+        for _ in 0..40 {
             let client = tcp()?;
             // Ends with a reset, so that no port stays in use.
             rustix::net::sockopt::set_socket_linger(&client, linger)?;
@@ -165,17 +164,12 @@ fn look(directory: &Path) -> Result<usize> {
 fn walk(top: &Path) -> Result<u64> {
     let all = u64::try_from(look(top)?)?;
     // For each entry, so that the figure does not depend on the size of the tree.
-    batches(all * 4, nothing, || {
-        for _ in 0..4 {
-            look(top)?;
-        }
-        Ok(())
-    })
+    batches(all, nothing, || look(top).map(drop))
 }
 
 fn unlink(directory: &str) -> Result<u64> {
     let name = |number: usize| CString::new(format!("{directory}/gone-{number:03}"));
-    let names: Vec<CString> = (0..400).map(name).collect::<Result<_, _>>()?;
+    let names: Vec<CString> = (0..256).map(name).collect::<Result<_, _>>()?;
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let prepare = || {
         for name in &names {
@@ -183,7 +177,7 @@ fn unlink(directory: &str) -> Result<u64> {
         }
         Ok(())
     };
-    batches(400, prepare, || {
+    batches(256, prepare, || {
         for name in &names {
             rustix::fs::unlinkat(CWD, name, rustix::fs::AtFlags::empty())?;
         }
@@ -205,14 +199,15 @@ fn capable() -> Result<u64> {
 
 /// A whole script, from the shell's start to its end.
 fn run(script: &str) -> Result<u64> {
-    median_of(RUNS, nothing, || {
+    let total = total(RUNS, nothing, || {
         let mut command = Command::new("/bin/sh");
         let status = command.arg(script).stdin(Stdio::null()).status()?;
         if !status.success() {
             bail!("`{script}` failed");
         }
         Ok(())
-    })
+    })?;
+    Ok(total / RUNS)
 }
 
 /// Opens a file as often and as fast as possible, once.
