@@ -6,11 +6,15 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = protox::compile(["feeder.proto"], ["proto"])?;
+    let files = protox::compile(
+        ["feeder.proto", "policy.proto", "policies.proto"],
+        ["proto"],
+    )?;
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
-        .type_attribute(".", "#[derive(serde::Serialize)]");
-    for message in files.file.iter().flat_map(|file| &file.message_type) {
+        .type_attribute(".feeder", "#[derive(serde::Serialize)]");
+    let feeder = files.file.iter().filter(|file| file.package() == "feeder");
+    for message in feeder.flat_map(|file| &file.message_type) {
         for field in &message.field {
             let path = format!("feeder.{}.{}", message.name(), field.name());
             let attribute = format!(

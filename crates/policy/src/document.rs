@@ -37,9 +37,7 @@ impl DocumentKind {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Policy(Kind::Container) => "KubeArmorPolicy",
-            Self::Policy(Kind::Host) => "KubeArmorHostPolicy",
-            Self::Policy(Kind::Cluster) => "KubeArmorClusterPolicy",
+            Self::Policy(kind) => kind.name(),
             Self::Network => "KubeArmorNetworkPolicy",
         }
     }

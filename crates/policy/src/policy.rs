@@ -22,6 +22,17 @@ pub enum Kind {
     Cluster,
 }
 
+impl Kind {
+    /// The document's `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Container => "KubeArmorPolicy",
+            Self::Host => "KubeArmorHostPolicy",
+            Self::Cluster => "KubeArmorClusterPolicy",
+        }
+    }
+}
+
 /// One validated policy document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {

@@ -4,6 +4,8 @@
 use crate::proto;
 use crate::proto::RequestMessage;
 use crate::proto::log_service_client::LogServiceClient;
+use crate::proto::v1::policies_client::PoliciesClient;
+use crate::proto::v1::{ApplyReply, ApplyRequest, DeleteRequest, ListRequest, Policy};
 use std::path::{Path, PathBuf};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
@@ -32,6 +34,7 @@ pub enum Received {
 #[derive(Clone, Debug)]
 pub struct Client {
     service: LogServiceClient<Channel>,
+    policies: PoliciesClient<Channel>,
 }
 
 impl Client {
@@ -48,7 +51,8 @@ impl Client {
         };
         match connect.await {
             Ok(channel) => Ok(Self {
-                service: LogServiceClient::new(channel),
+                service: LogServiceClient::new(channel.clone()),
+                policies: PoliciesClient::new(channel),
             }),
             Err(source) => Err(ConnectError {
                 path: path.to_owned(),
@@ -86,6 +90,42 @@ impl Client {
             .watch_messages(everything())
             .await?
             .into_inner())
+    }
+}
+
+impl Client {
+    /// Has the agent put all policies of a text in force and keep them, or none. `name` is what errors
+    /// call the text.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers: `InvalidArgument` with every problem on a line of its own.
+    pub async fn apply_policies(
+        &mut self,
+        name: String,
+        text: String,
+    ) -> Result<ApplyReply, Status> {
+        let request = ApplyRequest { name, text };
+        Ok(self.policies.apply(request).await?.into_inner())
+    }
+
+    /// Has the agent end a policy that was applied.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers: `NotFound` when it was not applied.
+    pub async fn delete_policy(&mut self, policy: DeleteRequest) -> Result<(), Status> {
+        self.policies.delete(policy).await.map(drop)
+    }
+
+    /// Everything that is in force.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers.
+    pub async fn policies(&mut self) -> Result<Vec<Policy>, Status> {
+        let reply = self.policies.list(ListRequest {}).await?;
+        Ok(reply.into_inner().policies)
     }
 }
 

@@ -5,7 +5,8 @@
 //! a bounded queue: who is slow loses its own events, and is told how many. Behind it are KubeArmor's
 //! `LogService` on a Unix socket ([`bind`], [`serve`]) and JSON lines ([`JsonSink`]). [`Client`] is the
 //! other end of the service, and [`recorded`] reads lines that were kept. Wire forms stay in this
-//! crate; both are generated from `proto/feeder.proto`, which has KubeArmor's names and numbers.
+//! crate; they are generated from `proto`, where `feeder.proto` and `policy.proto` have KubeArmor's names
+//! and numbers. What clients ask about [`policies`] is handed to the agent.
 //!
 //! No task is spawned here: the caller owns the futures.
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ mod client;
 mod convert;
 mod feeder;
 mod json;
+pub mod policies;
 pub mod recorded;
 mod service;
 mod sink;
@@ -29,6 +31,16 @@ pub mod proto {
         reason = "generated"
     )]
     tonic::include_proto!("feeder");
+
+    /// KubeArmor's service for policies, generated from `proto/policy.proto`.
+    pub mod policy {
+        tonic::include_proto!("policy");
+    }
+
+    /// Gorget's own service for policies, generated from `proto/policies.proto`.
+    pub mod v1 {
+        tonic::include_proto!("gorget.v1");
+    }
 }
 
 pub use client::{Client, ConnectError, Received};

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! KubeArmor's `LogService` on a Unix socket that only root can open.
+//! KubeArmor's `LogService` and what changes policies, on a Unix socket that only root can open.
 
 use crate::convert;
 use crate::feeder::{Feeder, Subscription};
+use crate::policies::{Asked, Forward};
 use crate::proto::log_service_server::{LogService, LogServiceServer};
+use crate::proto::policy::policy_service_server::PolicyServiceServer;
+use crate::proto::v1::policies_server::PoliciesServer;
 use crate::proto::{self, NonceMessage, ReplyMessage, RequestMessage};
 use gorget_model::Event;
 use std::future::Future;
@@ -13,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::{fs, io};
 use tokio::net::UnixListener;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -78,6 +82,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
 /// When the listener fails.
 pub async fn serve(
     feeder: Feeder,
+    policies: Sender<Asked>,
     listener: UnixListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
@@ -89,6 +94,8 @@ pub async fn serve(
     };
     tonic::transport::Server::builder()
         .add_service(LogServiceServer::new(Service { feeder, stopping }))
+        .add_service(PolicyServiceServer::new(Forward::new(policies.clone())))
+        .add_service(PoliciesServer::new(Forward::new(policies)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
         .await?;
     Ok(())
