@@ -12,13 +12,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// Socket of the feed.
 const SOCKET: &str = "/run/gorget/test.sock";
 
-/// The agent. Killed when dropped.
+/// The agent. When it is dropped it is killed, and what it had in force is removed.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
     said: Lines,
     alerts: Lines,
     policies: PathBuf,
+    leaves_nothing: bool,
 }
 
 impl Agent {
@@ -44,6 +45,19 @@ impl Agent {
         for (file, text) in policies {
             write(&dir.join(file), text);
         }
+        Self::start_in(dir, config)
+    }
+
+    /// Starts another agent after [`Agent::kill`], with the policies that are there.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready, or this is not the guest.
+    pub fn start_again(config: &str) -> Self {
+        Self::start_in(PathBuf::from("/tmp/gorget-policies"), config)
+    }
+
+    fn start_in(dir: PathBuf, config: &str) -> Self {
         let file = Path::new("/tmp/gorget-test.yaml");
         write(file, config);
         let mut command = Command::new(format!("{JOB}/gorgetd"));
@@ -61,6 +75,7 @@ impl Agent {
             said: Lines::of(child.stderr.take().into_iter().next_pipe(), Some("gorgetd")),
             child,
             policies: dir,
+            leaves_nothing: true,
         };
         agent.wait_for("ready: ");
         agent
@@ -138,12 +153,26 @@ impl Agent {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Kills it as nothing can be refused, and leaves in force what is in force.
     ///
     /// # Panics
     ///
     /// When it cannot be waited for.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn kill(mut self) {
+        self.leaves_nothing = false;
+        self.signal(Signal::KILL);
+        if let Err(error) = self.child.wait() {
+            fail(&format!("waiting for gorgetd: {error}"));
+        }
+    }
+
+    /// Sends SIGTERM, waits for the end, and leaves in force what it left in force.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be waited for.
+    pub fn stop(mut self) -> ExitStatus {
+        self.leaves_nothing = false;
         self.signal(Signal::TERM);
         match self.child.wait() {
             Ok(status) => status,
@@ -164,6 +193,22 @@ impl Drop for Agent {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        if self.leaves_nothing {
+            uninstall();
+        }
+    }
+}
+
+/// Ends everything that agents left in force.
+///
+/// # Panics
+///
+/// When that fails.
+pub fn uninstall() {
+    let mut command = Command::new(format!("{JOB}/gorgetd"));
+    let ended = started(command.arg("--uninstall").stderr(Stdio::null())).wait();
+    if !ended.is_ok_and(|status| status.success()) {
+        fail("what is in force cannot be removed");
     }
 }
 

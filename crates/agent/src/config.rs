@@ -40,6 +40,21 @@ pub struct Args {
     /// Check that this machine can enforce, say what is missing, and end
     #[arg(long)]
     pub(crate) check: bool,
+    /// Detach what earlier agents left in force, say what it was, and end
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) uninstall: bool,
+}
+
+/// What becomes of what is in force when the agent is told to stop. When it is killed or fails,
+/// everything stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnStop {
+    /// It stays, and the next agent takes it over.
+    #[default]
+    Keep,
+    /// It ends with the agent.
+    Detach,
 }
 
 /// The configuration file as written.
@@ -54,6 +69,8 @@ struct ConfigSpec {
     socket: Option<PathBuf>,
     log_path: Option<String>,
     containerd_socket: Option<String>,
+    #[serde(default)]
+    on_stop: OnStop,
     #[serde(default)]
     default_file_posture: Posture,
     #[serde(default)]
@@ -81,6 +98,7 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
     pub(crate) containerd: Runtime,
+    pub(crate) on_stop: OnStop,
     /// Of containers; they have no devices of their own.
     pub(crate) postures: Postures,
     /// Of the host.
@@ -139,6 +157,7 @@ impl Config {
             socket,
             log_path,
             containerd_socket,
+            on_stop,
             default_file_posture,
             default_network_posture,
             default_capabilities_posture,
@@ -178,6 +197,7 @@ impl Config {
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             log,
             containerd,
+            on_stop,
             postures: Postures {
                 file: default_file_posture,
                 network: default_network_posture,

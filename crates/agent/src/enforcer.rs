@@ -17,7 +17,7 @@ use gorget_observe::Tracker;
 use gorget_policy::Policy;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Containers(Change),
     /// Say when everything before is done.
     Done(oneshot::Sender<()>),
-    /// End, and detach the programs.
+    /// End. What is in force stays.
     Stop,
 }
 
@@ -74,6 +74,8 @@ pub(crate) struct Enforcer {
     compiled: HashMap<CompiledKey, Arc<Ruleset>>,
     /// How many workloads have a ruleset, by its number.
     users: HashMap<u32, usize>,
+    /// Dropped when all workloads are known, or it is clear that nobody knows.
+    all_known: Option<Sender<()>>,
 }
 
 /// What the enforcer needs to know beforehand.
@@ -84,6 +86,8 @@ pub(crate) struct Setup {
     pub(crate) reporter: Reporter,
     pub(crate) postures: Postures,
     pub(crate) host_postures: Postures,
+    /// Dropped when all workloads are known, or it is clear that nobody knows.
+    pub(crate) all_known: Sender<()>,
 }
 
 impl Enforcer {
@@ -94,6 +98,7 @@ impl Enforcer {
             reporter,
             postures,
             host_postures,
+            all_known,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
         lock(&tracker).workload(WorkloadIndex::HOST.0, Arc::clone(&workload));
@@ -118,6 +123,7 @@ impl Enforcer {
             by_id: HashMap::new(),
             compiled: HashMap::new(),
             users: HashMap::new(),
+            all_known: Some(all_known),
         };
         // Learns the host's root directory.
         enforcer.enrol();
@@ -165,18 +171,41 @@ impl Enforcer {
                 }
                 let count = self.by_id.len();
                 self.reporter.info(format!("{count} containers are known"));
+                self.all_known();
             }
             Change::Connected { runtime } => {
                 self.reporter.info(format!("connected to {runtime}"));
             }
-            Change::Disconnected { reason } => self.reporter.warn(format!(
-                "the container runtime cannot be reached: {reason}; what is in force stays"
-            )),
+            Change::Disconnected { reason } => {
+                self.all_known = None;
+                self.reporter.warn(format!(
+                    "the container runtime cannot be reached: {reason}; what is in force stays"
+                ));
+            }
             Change::Problem(problem) => self.reporter.warn(format!(
                 "container runtime, {}: {}",
                 problem.kind.name(),
                 problem.reason
             )),
+        }
+    }
+
+    /// What an earlier agent left for workloads that are gone is removed.
+    fn all_known(&mut self) {
+        self.all_known = None;
+        match self.kernel.all_known() {
+            Ok((workloads, programs)) => {
+                if workloads > 0 {
+                    let what = "workloads that ended while no agent ran are released";
+                    self.reporter.info(format!("{workloads} {what}"));
+                }
+                for programs in programs {
+                    self.reporter.info(format!(
+                        "the programs of another version, `{programs}`, are removed"
+                    ));
+                }
+            }
+            Err(error) => self.reporter.error(with_causes(&error)),
         }
     }
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start, life and end of the agent.
 
-use crate::config::{Args, Config, Runtime};
+use crate::config::{Args, Config, OnStop, Runtime};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::policies::PolicyDir;
 use crate::report::{Reporter, with_causes};
 use crate::tasks::{Tasks, thread};
 use crate::{clock, sinks};
 use anyhow::{Context, bail};
-use gorget_bpf::{Kernel, Reader, Support, probe, self_test};
-use gorget_containers::{CONTAINERD_SOCKETS, Config as Watch};
+use gorget_bpf::{Kernel, Reader, Support, probe, self_test, uninstall};
+use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
 use gorget_model::{Host, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
@@ -56,6 +56,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .to_string_lossy()
         .into_owned();
     let config = Config::load(args, &host_name)?;
+    if args.uninstall {
+        return remove_everything();
+    }
     check_machine(Path::new("/"))?;
     let questions = self_test().context("testing the kernel's decisions")?;
     tracing::info!("this kernel decides {questions} test questions as it should");
@@ -67,6 +70,19 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .build()
         .context("starting the runtime")?
         .block_on(live(config))
+}
+
+/// Ends all enforcement of earlier agents.
+fn remove_everything() -> anyhow::Result<()> {
+    let removed = uninstall()?;
+    for programs in &removed {
+        tracing::info!("removed `{programs}`");
+    }
+    tracing::info!(
+        "{} sets of programs are removed, nothing is enforced",
+        removed.len()
+    );
+    Ok(())
 }
 
 /// Says what this machine lacks, all at once.
@@ -123,12 +139,14 @@ async fn live(config: Config) -> anyhow::Result<()> {
 
     let (commands, received) = channel();
     let (loaded, reader) = oneshot::channel();
+    let (known, all_known) = channel();
     let setup = Setup {
         host: host(&config),
         tracker: Arc::clone(&tracker),
         reporter: reporter.clone(),
         postures: config.postures,
         host_postures: config.host_postures,
+        all_known: known,
     };
     let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
     let reader = reader.await.context("the enforcer ended")??;
@@ -136,6 +154,9 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let events = {
         let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
         thread("events", move || {
+            // What an earlier agent's programs reported can be told only when it is known of whom:
+            // nothing is ever sent, the other end is dropped.
+            let (Ok(()) | Err(_)) = all_known.recv();
             read_events(reader, &reading, &tracker, &feeder, &reporter)
         })?
     };
@@ -147,7 +168,14 @@ async fn live(config: Config) -> anyhow::Result<()> {
         "policies",
         follow_policies(policies, dir_changes, commands.clone(), reporter.clone()),
     );
-    if let Some(socket) = containerd_socket(&config.containerd) {
+    let socket = containerd_socket(&config.containerd);
+    if socket.is_none() {
+        let nobody = Change::Synced {
+            running: Vec::new(),
+        };
+        drop(commands.send(Command::Containers(nobody)));
+    }
+    if let Some(socket) = socket {
         let (changes, watch) = gorget_containers::watch(Watch {
             socket,
             ..Watch::default()
@@ -176,10 +204,13 @@ async fn live(config: Config) -> anyhow::Result<()> {
         name = stop.received() => { reporter.info(format!("{name} received, stopping")); Ok(()) }
         why = tasks.ended() => Err(anyhow::anyhow!("{why}")),
     };
-    // Detach first, then drain what was decided before, then end the feed.
+    // Detach first, if at all, then drain what was decided before, then end the feed.
     drop(watcher);
     drop(commands.send(Command::Stop));
     let enforcer_ended = tokio::task::spawn_blocking(move || enforcer.join()).await;
+    if config.on_stop == OnStop::Detach {
+        uninstall().context("detaching")?;
+    }
     reading.store(false, Ordering::Release);
     let events_ended = tokio::task::spawn_blocking(move || events.join()).await;
     drop(end_feed);
@@ -216,11 +247,11 @@ fn enforce(
     match kernel {
         Ok((reader, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
-            reporter.info(format!(
-                "attached to {} hooks: {}",
-                hooks.len(),
-                hooks.join(", ")
-            ));
+            let how = match kernel.is_adopted() {
+                true => "took over what is in force at",
+                false => "attached to",
+            };
+            reporter.info(format!("{how} {} hooks: {}", hooks.len(), hooks.join(", ")));
             for hook in kernel.left_out() {
                 reporter.info(format!(
                     "`{}` is left out: this kernel is older than the hook, and `{}` decides there",
@@ -358,10 +389,7 @@ fn rescan(policies: &mut PolicyDir, commands: &Sender<Command>, reporter: &Repor
     }
 }
 
-async fn follow_containers(
-    mut changes: mpsc::Receiver<gorget_containers::Change>,
-    commands: Sender<Command>,
-) {
+async fn follow_containers(mut changes: mpsc::Receiver<Change>, commands: Sender<Command>) {
     while let Some(change) = changes.recv().await {
         if commands.send(Command::Containers(change)).is_err() {
             return;

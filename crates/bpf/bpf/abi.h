@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 2,
+	ABI_VERSION = 3,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -124,6 +124,8 @@ struct rs_header {
 	__u32 branches;
 	/* 32-bit words of a set of argument lists. */
 	__u32 list_words;
+	/* What the ruleset is: an agent that finds this table knows its own again. */
+	__u8 content[32];
 	struct rs_automaton automata[ABI_AUTOMATON_COUNT];
 };
 

@@ -44,5 +44,5 @@ pub(crate) use enforce::types::{
     abi_loss as loss, abi_operation as operation, abi_outcome as outcome, abi_verdict as verdict,
     bss as enforce_bss, ev_decision, rs_automaton, rs_branch, rs_header, rs_row, workload_root,
 };
-pub(crate) use enforce::{EnforceSkelBuilder, OpenEnforceSkel};
+pub(crate) use enforce::{EnforceMaps, EnforceSkel, EnforceSkelBuilder, OpenEnforceSkel};
 pub(crate) use harness::types::{bss as harness_bss, harness_case};
