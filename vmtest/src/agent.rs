@@ -59,7 +59,12 @@ impl Agent {
 
     fn start_in(dir: PathBuf, config: &str) -> Self {
         let file = Path::new("/tmp/gorget-test.yaml");
-        write(file, config);
+        // The test must be able to end it.
+        let protection = match config.contains("selfProtection") {
+            true => "",
+            false => "selfProtection: audit\n",
+        };
+        write(file, &format!("{protection}{config}"));
         let mut command = Command::new(format!("{JOB}/gorgetd"));
         command
             .args(["--config", "/tmp/gorget-test.yaml", "--log-path", "stdout"])

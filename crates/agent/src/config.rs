@@ -6,6 +6,7 @@
 //! not start on it.
 
 use clap::Parser;
+use gorget_bpf::Protection;
 use gorget_model::{Posture, Postures};
 use gorget_telemetry::DEFAULT_SOCKET;
 use serde::Deserialize;
@@ -57,6 +58,27 @@ pub(crate) enum OnStop {
     Detach,
 }
 
+/// What becomes of attempts to end or change the agent, its programs, or its tables, by anything but
+/// itself. `gorgetd` tells them by where it is on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SelfProtection {
+    /// They are denied and reported.
+    #[default]
+    Block,
+    /// They are reported.
+    Audit,
+}
+
+impl From<SelfProtection> for Protection {
+    fn from(wanted: SelfProtection) -> Self {
+        match wanted {
+            SelfProtection::Block => Self::Deny,
+            SelfProtection::Audit => Self::Report,
+        }
+    }
+}
+
 /// The configuration file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -71,6 +93,8 @@ struct ConfigSpec {
     containerd_socket: Option<String>,
     #[serde(default)]
     on_stop: OnStop,
+    #[serde(default)]
+    self_protection: SelfProtection,
     #[serde(default)]
     default_file_posture: Posture,
     #[serde(default)]
@@ -99,6 +123,7 @@ pub(crate) struct Config {
     pub(crate) log: LogPath,
     pub(crate) containerd: Runtime,
     pub(crate) on_stop: OnStop,
+    pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
     pub(crate) postures: Postures,
     /// Of the host.
@@ -158,6 +183,7 @@ impl Config {
             log_path,
             containerd_socket,
             on_stop,
+            self_protection,
             default_file_posture,
             default_network_posture,
             default_capabilities_posture,
@@ -198,6 +224,7 @@ impl Config {
             log,
             containerd,
             on_stop,
+            protection: self_protection.into(),
             postures: Postures {
                 file: default_file_posture,
                 network: default_network_posture,

@@ -9,7 +9,7 @@
 
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
-use gorget_bpf::{Applied, Kernel, WorkloadIndex};
+use gorget_bpf::{Applied, Kernel, Protection, WorkloadIndex};
 use gorget_containers::{Change, Started};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
 use gorget_model::{Host, Mode, PolicyRef, Postures, Workload};
@@ -74,6 +74,7 @@ pub(crate) struct Enforcer {
     compiled: HashMap<CompiledKey, Arc<Ruleset>>,
     /// How many workloads have a ruleset, by its number.
     users: HashMap<u32, usize>,
+    protection: Protection,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     all_known: Option<Sender<()>>,
 }
@@ -86,6 +87,7 @@ pub(crate) struct Setup {
     pub(crate) reporter: Reporter,
     pub(crate) postures: Postures,
     pub(crate) host_postures: Postures,
+    pub(crate) protection: Protection,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     pub(crate) all_known: Sender<()>,
 }
@@ -98,6 +100,7 @@ impl Enforcer {
             reporter,
             postures,
             host_postures,
+            protection,
             all_known,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
@@ -123,10 +126,13 @@ impl Enforcer {
             by_id: HashMap::new(),
             compiled: HashMap::new(),
             users: HashMap::new(),
+            protection,
             all_known: Some(all_known),
         };
-        // Learns the host's root directory.
-        enforcer.enrol();
+        // Learns the host's root directory, too.
+        if let Err(error) = enforcer.kernel.protect(protection) {
+            enforcer.reporter.error(with_causes(&error));
+        }
         enforcer
     }
 
@@ -144,6 +150,9 @@ impl Enforcer {
             self.report_losses();
         }
         self.report_losses();
+        if let Err(error) = self.kernel.take_leave(self.protection) {
+            self.reporter.error(with_causes(&error));
+        }
     }
 
     fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
@@ -401,15 +410,16 @@ impl Enforcer {
     }
 
     fn report_losses(&mut self) {
-        match self.kernel.losses() {
-            Ok(losses) => {
-                for loss in losses {
-                    let (stage, count) = (loss.stage.name(), loss.count);
-                    self.reporter
-                        .warn(format!("{count} new losses, stage `{stage}`"));
-                }
+        let told = self.kernel.losses().and_then(|losses| {
+            for loss in &losses {
+                let (stage, count) = (loss.stage.name(), loss.count);
+                self.reporter
+                    .warn(format!("{count} new losses, stage `{stage}`"));
             }
-            Err(error) => self.reporter.error(with_causes(&error)),
+            self.kernel.losses_told(&losses)
+        });
+        if let Err(error) = told {
+            self.reporter.error(with_causes(&error));
         }
     }
 }
@@ -430,9 +440,9 @@ fn name(workload: &Workload) -> &str {
     }
 }
 
-/// The tracker's state is whole after every call, so a panic elsewhere does not spoil it.
-pub(crate) fn lock(tracker: &Mutex<Tracker>) -> std::sync::MutexGuard<'_, Tracker> {
-    tracker.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is locked here is whole after every call, so a panic elsewhere does not spoil it.
+pub(crate) fn lock<T>(state: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a cluster's resolver completes a container's names with. Containers without a namespace

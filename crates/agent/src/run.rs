@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start, life and end of the agent.
 
+use crate::clock;
 use crate::config::{Args, Config, OnStop, Runtime};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::policies::PolicyDir;
 use crate::report::{Reporter, with_causes};
+use crate::sinks::Log;
 use crate::tasks::{Tasks, thread};
-use crate::{clock, sinks};
 use anyhow::{Context, bail};
 use gorget_bpf::{Kernel, Reader, Support, probe, self_test, uninstall};
 use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
-use gorget_model::{Host, Node};
+use gorget_model::{Event, Host, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
 use notify::{RecursiveMode, Watcher};
@@ -133,8 +134,9 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let listener = gorget_telemetry::bind(&config.socket).context("opening the feed's socket")?;
     let mut policies = PolicyDir::new(config.policy_dir.clone());
     let mut tasks = Tasks::default();
-    if let Some(sink) = sinks::open(&config.log) {
-        tasks.spawn("log", sinks::run(sink, feeder.clone(), reporter.clone()));
+    let log = Log::open(&config.log, reporter.clone());
+    if let Some(log) = log.clone() {
+        tasks.spawn("log", log.run(feeder.clone()));
     }
 
     let (commands, received) = channel();
@@ -146,6 +148,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         reporter: reporter.clone(),
         postures: config.postures,
         host_postures: config.host_postures,
+        protection: config.protection,
         all_known: known,
     };
     let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
@@ -157,7 +160,13 @@ async fn live(config: Config) -> anyhow::Result<()> {
             // What an earlier agent's programs reported can be told only when it is known of whom:
             // nothing is ever sent, the other end is dropped.
             let (Ok(()) | Err(_)) = all_known.recv();
-            read_events(reader, &reading, &tracker, &feeder, &reporter)
+            let told = |event| {
+                if let Some(log) = &log {
+                    log.keep(&event);
+                }
+                feeder.publish(event);
+            };
+            read_events(reader, &reading, &tracker, told, &reporter)
         })?
     };
 
@@ -243,7 +252,7 @@ fn enforce(
     loaded: oneshot::Sender<anyhow::Result<Reader>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel = Kernel::load().and_then(|kernel| Ok((kernel.reader()?, kernel)));
+    let kernel = Kernel::load().and_then(|mut kernel| Ok((kernel.reader()?, kernel)));
     match kernel {
         Ok((reader, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
@@ -272,7 +281,7 @@ fn read_events(
     reader: Reader,
     reading: &AtomicBool,
     tracker: &Mutex<Tracker>,
-    feeder: &Feeder,
+    told: impl Fn(Event),
     reporter: &Reporter,
 ) {
     let done = reader.run(
@@ -280,7 +289,7 @@ fn read_events(
         |record| match record {
             Ok(event) => {
                 let event = lock(tracker).enrich(event);
-                feeder.publish(event);
+                told(event);
             }
             Err(error) => reporter.error(format!("an event was lost: {}", with_causes(&error))),
         },

@@ -5,24 +5,19 @@
 //! before all others were used, because tasks that left their cgroup keep theirs.
 
 use crate::abi;
-use crate::hooks::{self, LeftOut};
+use crate::attach::{Attached, LoadError};
+use crate::guard::Protection;
+use crate::hooks::LeftOut;
 use crate::lower::put;
 use crate::pins::{PinError, Place};
-use crate::refusal::{Refusal, explained};
 use crate::ring::Reader;
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, ProgramType};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::Read;
-use std::mem::{MaybeUninit, offset_of};
-use std::os::fd::AsRawFd as _;
-
-/// Where cgroup v2 is mounted (systemd's file system hierarchy; cgroups(7)).
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+use std::mem::offset_of;
 
 /// A row of the kernel's workload table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,47 +26,6 @@ pub struct WorkloadIndex(pub u32);
 impl WorkloadIndex {
     /// Everything that is in no container.
     pub const HOST: Self = Self(0);
-}
-
-/// The programs cannot be loaded or attached.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The object is not what this kernel's BTF allows.
-    #[error("opening the kernel programs")]
-    Open(#[source] libbpf_rs::Error),
-    /// The kernel refused a program or a map.
-    #[error("loading the kernel programs")]
-    Load(#[source] Refusal),
-    /// The kernel does not say what it has loaded.
-    #[error("asking the kernel about its programs")]
-    Query(#[source] libbpf_rs::Error),
-    /// A program was refused at its hook.
-    #[error("attaching `{hook}`")]
-    Attach {
-        /// Program, named like its hook.
-        hook: String,
-        /// Why.
-        #[source]
-        source: libbpf_rs::Error,
-    },
-    /// There is no hierarchy of control groups.
-    #[error("opening `{CGROUP_ROOT}`")]
-    Cgroups(#[source] std::io::Error),
-    /// A map cannot be used.
-    #[error("opening map `{map}`")]
-    Map {
-        /// Its name.
-        map: &'static str,
-        /// Why.
-        #[source]
-        source: libbpf_rs::Error,
-    },
-    /// What outlives the agent cannot be kept or found again.
-    #[error("keeping the kernel programs beyond the agent's end")]
-    Pin(#[from] PinError),
-    /// What is in force already cannot be taken over.
-    #[error("taking over what is in force; `gorgetd --uninstall` removes it")]
-    Adopt(#[source] ApplyError),
 }
 
 /// Something could not be put in force; what was in force before still is.
@@ -146,7 +100,7 @@ struct Globals {
     flags_anywhere: u32,
     next_workload: u32,
     next_ruleset: u32,
-    losses_told: [u64; LossStage::ALL.len()],
+    losses_told: [u64; KERNEL_STAGES],
 }
 
 /// The attached programs, and what is in force. They outlive it, and the agent: see
@@ -163,6 +117,9 @@ pub struct Kernel {
     losses: MapHandle,
     bss: MapHandle,
     alerts: MapHandle,
+    guard: MapHandle,
+    /// Channels of alerts of other builds' programs that are still attached.
+    others: Vec<MapHandle>,
     tables: Tables,
     in_force: HashMap<WorkloadIndex, InForce>,
     next_index: u32,
@@ -173,24 +130,6 @@ pub struct Kernel {
     unclaimed: Option<BTreeSet<WorkloadIndex>>,
 }
 
-/// The tables that the agent uses, in the order of [`Maps::NAMES`].
-struct Maps([(&'static str, MapHandle); 10]);
-
-impl Maps {
-    const NAMES: [&'static str; 10] = [
-        "workloads",
-        "roots",
-        "cgroups",
-        "losses",
-        "bss",
-        "alerts",
-        "rules_64k",
-        "rules_512k",
-        "rules_4m",
-        "rules_32m",
-    ];
-}
-
 impl Kernel {
     /// Attaches all programs, or takes over those that an earlier agent of the same build attached,
     /// with everything that is in force. Of itself it changes nothing that is in force.
@@ -199,42 +138,15 @@ impl Kernel {
     ///
     /// When the kernel refuses a program, with the verifier's reason, or what is there cannot be used.
     pub fn load() -> Result<Self, LoadError> {
-        let place = Place::prepare()?;
-        let mut storage = MaybeUninit::uninit();
-        let mut open = abi::EnforceSkelBuilder::default()
-            .open(&mut storage)
-            .map_err(LoadError::Open)?;
-        let left_out = hooks::fit(&mut open).map_err(LoadError::Open)?;
-        let adopts = place.is_taken();
-        let (links, maps) = if adopts {
-            let mut maps = Vec::new();
-            for name in Maps::NAMES {
-                maps.push((name, place.map(name)?));
-            }
-            (place.links()?, maps)
-        } else {
-            let skeleton = explained(|| open.load()).map_err(LoadError::Load)?;
-            let mut links = attach(&skeleton)?;
-            let mut maps = handles(&skeleton.maps)?;
-            place.keep(&mut links, &mut maps)?;
-            (links, maps)
-        };
-        let maps = <[_; 10]>::try_from(maps).map_err(|_| missing("a map"))?;
-        let mut kernel = Self::new(links, Maps(maps), left_out, place)?;
-        if adopts {
-            kernel.adopt().map_err(LoadError::Adopt)?;
-        }
-        Ok(kernel)
-    }
-
-    fn new(
-        mut links: Vec<(String, Link)>,
-        maps: Maps,
-        left_out: Vec<LeftOut>,
-        place: Place,
-    ) -> Result<Self, LoadError> {
-        let at = links.iter().position(|(name, _)| name == ENROL);
-        let (_, enrol) = links.swap_remove(at.ok_or_else(|| missing(ENROL))?);
+        let Attached {
+            links,
+            enrol,
+            left_out,
+            place,
+            is_adopted,
+            maps,
+            others,
+        } = Attached::get()?;
         let [
             workloads,
             roots,
@@ -242,12 +154,10 @@ impl Kernel {
             losses,
             bss,
             alerts,
-            k64,
-            k512,
-            m4,
-            m32,
-        ] = maps.0.map(|(_, map)| map);
-        Ok(Self {
+            guard,
+            rules @ ..,
+        ] = maps;
+        let mut kernel = Self {
             links,
             left_out,
             enrol,
@@ -257,13 +167,19 @@ impl Kernel {
             losses,
             bss,
             alerts,
-            tables: Tables::new([k64, k512, m4, m32], abi::limit::ABI_TABLE_SLACK.0),
+            guard,
+            others,
+            tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
             in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
             next_index: 1,
             told: Globals::default(),
             place,
             unclaimed: None,
-        })
+        };
+        if is_adopted {
+            kernel.adopt().map_err(LoadError::Adopt)?;
+        }
+        Ok(kernel)
     }
 
     /// Learns what is in force.
@@ -337,18 +253,43 @@ impl Kernel {
         &self.left_out
     }
 
-    /// Opens the channel of alerts.
+    /// Opens the channel of alerts, once.
     ///
     /// # Errors
     ///
     /// When its memory cannot be mapped.
-    pub fn reader(&self) -> Result<Reader, LoadError> {
+    pub fn reader(&mut self) -> Result<Reader, LoadError> {
+        let others = std::mem::take(&mut self.others);
         MapHandle::try_from(&self.alerts)
-            .map(Reader::new)
+            .map(|alerts| Reader::new(alerts, others))
             .map_err(|source| LoadError::Map {
                 map: "alerts",
                 source,
             })
+    }
+
+    /// From now on nobody but the caller's program, the one beside it, and the first process of the
+    /// host may signal or trace the caller, or change what the programs consist of.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn protect(&self, protection: Protection) -> Result<(), ApplyError> {
+        let pins = self.place.identity();
+        let guard = protection.in_words(std::process::id(), pins);
+        self.store(&self.guard, "protecting what enforces", 0, &guard)?;
+        // The kernel fills in where the caller's program is.
+        self.enrol()
+    }
+
+    /// Lets the next agent be any program of the host.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn take_leave(&self, protection: Protection) -> Result<(), ApplyError> {
+        let guard = protection.in_words(0, self.place.identity());
+        self.store(&self.guard, "taking leave", 0, &guard)
     }
 
     /// Makes a cgroup, given by its id, a workload. From now on every `execve` below it by a task of
@@ -490,16 +431,15 @@ impl Kernel {
         switched.and_then(|()| self.tell(0)).map(|()| applied)
     }
 
-    /// What was lost or undecidable in the kernel since the last call.
+    /// What was lost or undecidable in the kernel and was not told yet.
     ///
     /// # Errors
     ///
     /// When the counters cannot be read.
-    pub fn losses(&mut self) -> Result<Vec<Loss>, ApplyError> {
+    pub fn losses(&self) -> Result<Vec<Loss>, ApplyError> {
         let mut new = Vec::new();
-        let counted = 0..abi::loss::ABI_LOSS_COUNT.0;
-        let mut told = self.told.losses_told;
-        for ((key, stage), told) in counted.zip(LossStage::ALL).zip(&mut told) {
+        let stages = (0u32..).zip(LossStage::ALL);
+        for ((key, stage), told) in stages.zip(self.told.losses_told) {
             let each_cpu = self
                 .losses
                 .lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)
@@ -512,19 +452,31 @@ impl Kernel {
                 .iter()
                 .filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_ne_bytes))
                 .sum();
-            if total > *told {
+            if total > told {
                 new.push(Loss {
                     stage,
-                    count: total - *told,
+                    count: total - told,
                 });
-                *told = total;
             }
         }
-        self.tell_globals(Globals {
-            losses_told: told,
-            ..self.told.clone()
-        })?;
         Ok(new)
+    }
+
+    /// These losses were told, and are not told again, by no other agent either.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to keep that.
+    pub fn losses_told(&mut self, losses: &[Loss]) -> Result<(), ApplyError> {
+        let mut globals = self.told.clone();
+        for (stage, told) in LossStage::ALL.into_iter().zip(&mut globals.losses_told) {
+            *told += losses
+                .iter()
+                .filter(|loss| loss.stage == stage)
+                .map(|loss| loss.count)
+                .sum::<u64>();
+        }
+        self.tell_globals(globals)
     }
 
     fn free_index(&mut self) -> Result<WorkloadIndex, ApplyError> {
@@ -588,7 +540,7 @@ impl Kernel {
             let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk().copied());
             bytes.map_or(0, u32::from_ne_bytes)
         };
-        let mut losses_told = [0; LossStage::ALL.len()];
+        let mut losses_told = [0; KERNEL_STAGES];
         let (counts, _) = bytes.get(LOSSES_TOLD..).unwrap_or_default().as_chunks();
         for (told, count) in losses_told.iter_mut().zip(counts) {
             *told = u64::from_ne_bytes(*count);
@@ -614,74 +566,13 @@ impl Kernel {
     }
 }
 
+/// Where losses are counted in the kernel; the other stages are the agent's.
+const KERNEL_STAGES: usize = abi::loss::ABI_LOSS_COUNT.0 as usize;
 const BOUND_CGROUPS: usize = offset_of!(abi::enforce_bss, bound_cgroups);
 const FLAGS_ANYWHERE: usize = offset_of!(abi::enforce_bss, flags_anywhere);
 const NEXT_WORKLOAD: usize = offset_of!(abi::enforce_bss, next_workload);
 const NEXT_RULESET: usize = offset_of!(abi::enforce_bss, next_ruleset);
 const LOSSES_TOLD: usize = offset_of!(abi::enforce_bss, losses_told);
-
-/// The program that visits all tasks.
-const ENROL: &str = "enrol_tasks";
-
-fn missing(what: &str) -> LoadError {
-    LoadError::Attach {
-        hook: what.to_owned(),
-        source: libbpf_rs::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()),
-    }
-}
-
-/// Attaches every program to its hook.
-fn attach(skeleton: &abi::EnforceSkel<'_>) -> Result<Vec<(String, Link)>, LoadError> {
-    let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
-    let mut links = Vec::new();
-    for program in libbpf_rs::skel::Skel::object(skeleton).progs_mut() {
-        if !program.autoload() {
-            continue;
-        }
-        let hook = program.name().to_string_lossy().into_owned();
-        let attached = match program.prog_type() {
-            // For the packets of every socket: the root of the hierarchy.
-            ProgramType::CgroupSkb => program.attach_cgroup(cgroups.as_raw_fd()),
-            _ => program.attach(),
-        };
-        match attached {
-            Ok(link) => links.push((hook, link)),
-            Err(source) => return Err(LoadError::Attach { hook, source }),
-        }
-    }
-    Ok(links)
-}
-
-fn handles(maps: &abi::EnforceMaps<'_>) -> Result<Vec<(&'static str, MapHandle)>, LoadError> {
-    let handle = |name, map: &libbpf_rs::Map<'_>| match MapHandle::try_from(map) {
-        Ok(handle) => Ok((name, handle)),
-        Err(source) => Err(LoadError::Map { map: name, source }),
-    };
-    let [
-        workloads,
-        roots,
-        cgroups,
-        losses,
-        bss,
-        alerts,
-        k64,
-        k512,
-        m4,
-        m32,
-    ] = Maps::NAMES;
-    Ok(vec![
-        handle(workloads, &maps.workloads)?,
-        handle(roots, &maps.roots)?,
-        handle(cgroups, &maps.cgroups)?,
-        handle(losses, &maps.losses)?,
-        handle(bss, &maps.bss)?,
-        handle(alerts, &maps.alerts)?,
-        handle(k64, &maps.rules_64k)?,
-        handle(k512, &maps.rules_512k)?,
-        handle(m4, &maps.rules_4m)?,
-        handle(m32, &maps.rules_32m)?,
-    ])
-}
 
 /// The flags of a workload's entry; `None` when the ruleset says nothing at all.
 fn flags(rules: &Ruleset, mode: Mode) -> Option<u32> {

@@ -11,7 +11,9 @@
 //! in force.
 
 mod abi;
+mod attach;
 mod decode;
+mod guard;
 mod harness;
 mod hooks;
 mod kernel;
@@ -24,10 +26,12 @@ mod ring;
 mod self_test;
 mod tables;
 
+pub use attach::LoadError;
 pub use decode::DecodeError;
+pub use guard::Protection;
 pub use harness::Harness;
 pub use hooks::LeftOut;
-pub use kernel::{Applied, ApplyError, Kernel, LoadError, SettleError, WorkloadIndex};
+pub use kernel::{Applied, ApplyError, Kernel, SettleError, WorkloadIndex};
 pub use lower::{LowerError, Table, lower};
 pub use pins::{PinError, uninstall};
 pub use probe::{Feature, Requirement, Support, probe};

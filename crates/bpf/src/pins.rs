@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, mount};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where bpffs is mounted (Documentation/bpf in the kernel's tree; systemd mounts it there).
@@ -23,6 +24,8 @@ const FILE_SYSTEM: &str = "/sys/fs/bpf";
 const ROOT: &str = "/sys/fs/bpf/gorget";
 /// include/uapi/linux/magic.h
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// MINORBITS in include/linux/kdev_t.h.
+const MINOR_BITS: u32 = 20;
 /// Behind the name of a directory that is not complete. bpffs allows no dots.
 const UNFINISHED: &str = "-unfinished";
 /// Only root looks.
@@ -49,9 +52,18 @@ where
     }
 }
 
+/// A directory, as the kernel names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) inode: u64,
+    /// `MKDEV` in include/linux/kdev_t.h.
+    pub(crate) device: u32,
+}
+
 /// The directory of this build's programs.
 #[derive(Debug)]
 pub(crate) struct Place {
+    root: Identity,
     dir: PathBuf,
     /// Held while it lives: nobody else changes what is pinned.
     _lock: OwnedFd,
@@ -75,8 +87,11 @@ impl Place {
                 remove(&dir)?;
             }
         }
-        let dir = root.join(env!("GORGET_PROGRAMS"));
-        Ok(Self { dir, _lock: lock })
+        Ok(Self {
+            root: identity(root)?,
+            dir: root.join(env!("GORGET_PROGRAMS")),
+            _lock: lock,
+        })
     }
 
     /// Whether programs of this build are attached.
@@ -120,6 +135,23 @@ impl Place {
     pub(crate) fn map(&self, name: &str) -> Result<MapHandle, PinError> {
         let path = self.dir.join("maps").join(name);
         MapHandle::from_pinned_path(&path).map_err(failed("opening", &path))
+    }
+
+    /// Where all pins are.
+    pub(crate) fn identity(&self) -> Identity {
+        self.root
+    }
+
+    /// The tables of this name of other builds.
+    pub(crate) fn others(&self, name: &str) -> Result<Vec<MapHandle>, PinError> {
+        let mut maps = Vec::new();
+        for dir in directories()? {
+            let path = dir.join("maps").join(name);
+            if dir != self.dir && path.exists() {
+                maps.push(MapHandle::from_pinned_path(&path).map_err(failed("opening", &path))?);
+            }
+        }
+        Ok(maps)
     }
 
     /// Removes the programs of other builds. Gives their names.
@@ -168,6 +200,15 @@ fn lock(root: &Path) -> Result<OwnedFd, PinError> {
             failed("locking", root)("another `gorgetd` is running; stop it first")
         }
         _ => failed("locking", root)(error),
+    })
+}
+
+fn identity(dir: &Path) -> Result<Identity, PinError> {
+    let found = fs::metadata(dir).map_err(failed("looking at", dir))?;
+    let device = rustix::fs::major(found.dev()) << MINOR_BITS | rustix::fs::minor(found.dev());
+    Ok(Identity {
+        inode: found.ino(),
+        device,
     })
 }
 

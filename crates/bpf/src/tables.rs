@@ -264,6 +264,10 @@ impl Shelf {
         inner
             .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(failed("filling a ruleset's table"))?;
+        // Nobody changes it any more, this agent included.
+        inner
+            .freeze()
+            .map_err(failed("freezing a ruleset's table"))?;
         self.map
             .update(
                 &slot.to_ne_bytes(),
