@@ -3,7 +3,10 @@
 #![cfg(test)]
 
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, Operation, alert_field, uninstall};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const SECRET: &str = "/data/secret";
 const PINS: &str = "/sys/fs/bpf/gorget";
@@ -18,7 +21,7 @@ fn policy(name: &str, rules: &str) -> String {
 struct Victim {
     // Ended in this order.
     actor: Actor,
-    _container: Container,
+    container: Container,
 }
 
 impl Victim {
@@ -28,10 +31,7 @@ impl Victim {
         fs::create_dir_all(secret.parent().unwrap()).unwrap();
         fs::write(secret, "s").unwrap();
         assert_eq!(actor.start_subject("/actor"), Done::Passed);
-        Self {
-            actor,
-            _container: container,
-        }
+        Self { actor, container }
     }
 
     fn does(&mut self, operation: Operation, path: &str) -> Done {
@@ -72,8 +72,7 @@ fn policies_that_changed_while_no_agent_ran_are_put_in_force_by_the_next() {
     agent.write_policy("p.yaml", &rule);
     agent.kill();
 
-    let mut agent = Agent::start_again("");
-    agent.wait_for("took over what is in force");
+    let mut agent = Agent::start_until("", "took over what is in force");
     agent.wait_for("in force for `victim`: other");
     assert_eq!(victim.does(Operation::Read, SECRET), Done::Passed);
     assert_eq!(victim.does(Operation::Read, "/data/new"), Done::Denied);
@@ -102,4 +101,101 @@ fn a_stopped_agent_leaves_its_rules_in_force_until_they_are_removed() {
     uninstall();
     assert_eq!(victim.does(Operation::Read, SECRET), Done::Passed);
     assert!(!fs::exists(PINS).unwrap());
+}
+
+/// How often the agent is killed.
+const KILLS: usize = 200;
+/// What it said last when it is killed: every line of it when it is ready contains the first.
+const MOMENTS: [&str; 6] = [
+    " INFO ",
+    "took over what is in force",
+    "connected to",
+    "in force for `victim`",
+    "containers are known",
+    "ready: ",
+];
+const ALERTS: &str = "/tmp/gorget-alerts.json";
+const ATTACKED: &str = "file: {matchDirectories: [{dir: /data/, recursive: true}]}\n  \
+     process: {matchPaths: [{path: /bin/blocked}]}\n  network: {matchProtocols: [{protocol: tcp}]}";
+/// TCP over IPv4.
+const SOCKET: &str = "2 1 6";
+
+/// What an attacker did until told to stop: how often each operation was tried.
+fn attack(victim: &mut Victim, go_on: &AtomicBool) -> BTreeMap<&'static str, usize> {
+    let mut tried = BTreeMap::new();
+    while go_on.load(Ordering::Acquire) {
+        for (what, operation, object) in [
+            ("FILE_OPEN", Operation::Read, SECRET),
+            ("SECURITY_BPRM_CHECK", Operation::Exec, "/bin/blocked"),
+            ("SOCKET_CREATE", Operation::Socket, SOCKET),
+            ("FILE_UNLINK", Operation::Unlink, SECRET),
+        ] {
+            assert_eq!(victim.does(operation, object), Done::Denied, "{what}");
+            *tried.entry(what).or_default() += 1;
+        }
+    }
+    tried
+}
+
+/// How many different alerts were written about each operation. Who is killed after it wrote an alert
+/// and before it said so has it written again: the same one, to the microsecond.
+fn told() -> BTreeMap<&'static str, usize> {
+    let text = fs::read_to_string(ALERTS).unwrap();
+    let different: BTreeSet<&str> = text.lines().collect();
+    let mut told = BTreeMap::new();
+    for line in different {
+        let alert: Value = serde_json::from_str(line).unwrap();
+        let data = alert.get("Data").and_then(Value::as_str).unwrap_or("");
+        for what in [
+            "FILE_OPEN",
+            "SECURITY_BPRM_CHECK",
+            "SOCKET_CREATE",
+            "FILE_UNLINK",
+        ] {
+            if data.contains(what) {
+                assert_eq!(alert_field(&alert, "PolicyName"), "guard", "{line}");
+                assert_eq!(alert_field(&alert, "ContainerName"), "victim", "{line}");
+                *told.entry(what).or_default() += 1;
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn two_hundred_killed_agents_let_nothing_through_and_lose_no_alert() {
+    let _containerd = Containerd::start();
+    drop(fs::remove_file(ALERTS));
+    let config = format!("logPath: {ALERTS}\n");
+    let mut agent = Agent::start_with(&config, &[("p.yaml", &policy("guard", ATTACKED))]);
+    let mut victim = Victim::start();
+    fs::create_dir_all(victim.container.root().join("bin")).unwrap();
+    fs::write(victim.container.root().join("bin/blocked"), "").unwrap();
+    agent.wait_for("in force for `victim`: guard");
+    let go_on = AtomicBool::new(true);
+    let (tried, mut agent) = std::thread::scope(|scope| {
+        let attacker = scope.spawn(|| attack(&mut victim, &go_on));
+        for said in MOMENTS.into_iter().cycle().take(KILLS) {
+            agent.kill();
+            agent = Agent::start_until(&config, said);
+        }
+        agent.kill();
+        let agent = Agent::start_again(&config);
+        go_on.store(false, Ordering::Release);
+        (attacker.join().unwrap(), agent)
+    });
+    // Alerts come in the order of what they are about: this is the last.
+    assert_eq!(victim.does(Operation::Create, "/data/last"), Done::Denied);
+    agent.wait_until("the last alert is written", || {
+        fs::read_to_string(ALERTS).is_ok_and(|text| text.contains("/data/last"))
+    });
+    println!("tried {tried:?}");
+    assert_eq!(told(), tried);
+    assert_eq!(
+        fs::read_to_string(ALERTS)
+            .unwrap()
+            .matches("new losses")
+            .count(),
+        0
+    );
 }

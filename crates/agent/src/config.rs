@@ -41,8 +41,11 @@ pub struct Args {
     /// Check that this machine can enforce, say what is missing, and end
     #[arg(long)]
     pub(crate) check: bool,
-    /// Detach what earlier agents left in force, say what it was, and end
+    /// End the agent that runs, which nothing else may signal, and wait for its end
     #[arg(long, conflicts_with = "check")]
+    pub(crate) stop: bool,
+    /// Detach what earlier agents left in force, say what it was, and end
+    #[arg(long, conflicts_with_all = ["check", "stop"])]
     pub(crate) uninstall: bool,
 }
 

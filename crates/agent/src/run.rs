@@ -9,12 +9,14 @@ use crate::report::{Reporter, with_causes};
 use crate::sinks::Log;
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
-use gorget_bpf::{Kernel, Reader, Support, probe, self_test, uninstall};
+use gorget_bpf::{Kernel, Reader, Support, probe, running_agent, self_test, uninstall};
 use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
 use gorget_model::{Event, Host, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
 use notify::{RecursiveMode, Watcher};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +30,12 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long the directory must be quiet before it is read: an editor's write is several events.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long an agent has that is told to stop.
+const END_LIMIT: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
 
 /// How long clients of the feed have to take what is queued for them when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -56,10 +64,13 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .nodename()
         .to_string_lossy()
         .into_owned();
-    let config = Config::load(args, &host_name)?;
+    if args.stop {
+        return end_running_agent();
+    }
     if args.uninstall {
         return remove_everything();
     }
+    let config = Config::load(args, &host_name)?;
     check_machine(Path::new("/"))?;
     let questions = self_test().context("testing the kernel's decisions")?;
     tracing::info!("this kernel decides {questions} test questions as it should");
@@ -71,6 +82,26 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .build()
         .context("starting the runtime")?
         .block_on(live(config))
+}
+
+/// Tells the agent that runs to stop, and waits until it has.
+fn end_running_agent() -> anyhow::Result<()> {
+    let Some(number) = running_agent()? else {
+        bail!("no `gorgetd` runs");
+    };
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    let pid = pid.context("the agent's number is out of range")?;
+    let agent = pidfd_open(pid, PidfdFlags::empty()).context("opening the agent's process")?;
+    pidfd_send_signal(&agent, Signal::TERM).context("signalling the agent")?;
+    let mut ended = [PollFd::new(&agent, PollFlags::IN)];
+    match poll(&mut ended, Some(&END_LIMIT)).context("waiting for the agent's end")? {
+        0 => bail!(
+            "`gorgetd` (process {number}) has not ended within {} s",
+            END_LIMIT.tv_sec
+        ),
+        _ => tracing::info!("`gorgetd` (process {number}) has ended"),
+    }
+    Ok(())
 }
 
 /// Ends all enforcement of earlier agents.

@@ -119,7 +119,7 @@ impl Attached {
             (links, maps)
         };
         let maps: Vec<_> = maps.into_iter().map(|(_, map)| map).collect();
-        let maps = maps.try_into().map_err(|_| missing("a map"))?;
+        let maps = maps.try_into().map_err(|_unfit| missing("a map"))?;
         let at = links.iter().position(|(name, _)| name == ENROL);
         let (_, enrol) = links.swap_remove(at.ok_or_else(|| missing(ENROL))?);
         Ok(Self {

@@ -100,6 +100,7 @@ struct Globals {
     flags_anywhere: u32,
     next_workload: u32,
     next_ruleset: u32,
+    next_slots: [u32; 4],
     losses_told: [u64; KERNEL_STAGES],
 }
 
@@ -213,7 +214,7 @@ impl Kernel {
                 there.flags = u32::try_from(flags).unwrap_or(0);
             }
         }
-        self.tables.adopted(told.next_ruleset);
+        self.tables.adopted(told.next_ruleset, told.next_slots)?;
         self.next_index = told.next_workload.max(1);
         self.told = told;
         self.unclaimed = Some(unclaimed);
@@ -502,6 +503,7 @@ impl Kernel {
             flags_anywhere: self.in_force.values().fold(soon, |all, w| all | w.flags),
             next_workload: self.next_index,
             next_ruleset: self.tables.next_number(),
+            next_slots: self.tables.next_slots(),
             losses_told: self.told.losses_told,
         })
     }
@@ -518,6 +520,9 @@ impl Kernel {
             (NEXT_RULESET, globals.next_ruleset),
         ] {
             put(&mut bytes, at, value);
+        }
+        for (class, next) in globals.next_slots.into_iter().enumerate() {
+            put(&mut bytes, NEXT_SLOTS + class * size_of::<u32>(), next);
         }
         let told = globals.losses_told.iter().flat_map(|n| n.to_ne_bytes());
         let room = bytes.iter_mut().skip(LOSSES_TOLD);
@@ -550,6 +555,7 @@ impl Kernel {
             flags_anywhere: word(FLAGS_ANYWHERE),
             next_workload: word(NEXT_WORKLOAD),
             next_ruleset: word(NEXT_RULESET),
+            next_slots: [0, 1, 2, 3].map(|class| word(NEXT_SLOTS + class * size_of::<u32>())),
             losses_told,
         })
     }
@@ -572,6 +578,7 @@ const BOUND_CGROUPS: usize = offset_of!(abi::enforce_bss, bound_cgroups);
 const FLAGS_ANYWHERE: usize = offset_of!(abi::enforce_bss, flags_anywhere);
 const NEXT_WORKLOAD: usize = offset_of!(abi::enforce_bss, next_workload);
 const NEXT_RULESET: usize = offset_of!(abi::enforce_bss, next_ruleset);
+const NEXT_SLOTS: usize = offset_of!(abi::enforce_bss, next_slots);
 const LOSSES_TOLD: usize = offset_of!(abi::enforce_bss, losses_told);
 
 /// The flags of a workload's entry; `None` when the ruleset says nothing at all.

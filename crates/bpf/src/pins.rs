@@ -24,7 +24,7 @@ const FILE_SYSTEM: &str = "/sys/fs/bpf";
 const ROOT: &str = "/sys/fs/bpf/gorget";
 /// include/uapi/linux/magic.h
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
-/// MINORBITS in include/linux/kdev_t.h.
+/// `MINORBITS` in `include/linux/kdev_t.h`.
 const MINOR_BITS: u32 = 20;
 /// Behind the name of a directory that is not complete. bpffs allows no dots.
 const UNFINISHED: &str = "-unfinished";
@@ -56,7 +56,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     pub(crate) inode: u64,
-    /// `MKDEV` in include/linux/kdev_t.h.
+    /// `MKDEV` in `include/linux/kdev_t.h`.
     pub(crate) device: u32,
 }
 
@@ -188,6 +188,35 @@ pub fn uninstall() -> Result<Vec<String>, PinError> {
     Ok(removed)
 }
 
+/// The process that holds what is pinned: the agent that runs.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub fn running_agent() -> Result<Option<u32>, PinError> {
+    let root = Path::new(ROOT);
+    if !root.exists() {
+        return Ok(None);
+    }
+    let Identity { inode, device } = identity(root)?;
+    let (major, minor) = (device >> MINOR_BITS, device & ((1 << MINOR_BITS) - 1));
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    let list = Path::new("/proc/locks");
+    let locks = fs::read_to_string(list).map_err(failed("reading", list))?;
+    Ok(holder(&locks, &file))
+}
+
+/// From `proc_locks(5)`: `1: FLOCK  ADVISORY  WRITE 408 00:1a:7 0 EOF`. Who waits for a lock has `->`
+/// behind the number.
+fn holder(locks: &str, file: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_it = fields.next() == Some("FLOCK");
+        let pid = fields.nth(2)?.parse().ok()?;
+        (is_it && fields.next() == Some(file)).then_some(pid)
+    })
+}
+
 /// Refuses to wait: another agent holds it as long as it runs, and not a moment longer.
 fn lock(root: &Path) -> Result<OwnedFd, PinError> {
     let open = || -> io::Result<OwnedFd> {
@@ -197,7 +226,7 @@ fn lock(root: &Path) -> Result<OwnedFd, PinError> {
     };
     open().map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
-            failed("locking", root)("another `gorgetd` is running; stop it first")
+            failed("locking", root)("another `gorgetd` runs; `gorgetd --stop` ends it")
         }
         _ => failed("locking", root)(error),
     })
@@ -248,4 +277,20 @@ fn remove(dir: &Path) -> Result<(), PinError> {
         fs::remove_dir(&part).map_err(failed("removing", &part))?;
     }
     fs::remove_dir(dir).map_err(failed("removing", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_among_others_and_those_who_wait() {
+        let locks = "1: POSIX  ADVISORY  WRITE 12 00:1a:7 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 13 00:1a:71 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 408 00:1a:7 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 409 00:1a:7 0 EOF\n";
+        assert_eq!(holder(locks, "00:1a:7"), Some(408));
+        assert_eq!(holder(locks, "00:1b:7"), None);
+        assert_eq!(holder("nonsense\n", "00:1a:7"), None);
+    }
 }

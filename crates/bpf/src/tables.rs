@@ -119,10 +119,20 @@ impl Tables {
         Ok(content)
     }
 
-    /// Every table in use was adopted: frees the others, and goes on with this number.
-    pub(crate) fn adopted(&mut self, next_number: u32) {
+    /// The next slot of each size class.
+    pub(crate) fn next_slots(&self) -> [u32; 4] {
+        self.shelves.each_ref().map(|shelf| shelf.next)
+    }
+
+    /// Every table in use was adopted: removes the others, and goes on with these numbers. What an
+    /// agent that was killed put in the very next slot is overwritten when that is used.
+    pub(crate) fn adopted(
+        &mut self,
+        next_number: u32,
+        next_slots: [u32; 4],
+    ) -> Result<(), ApplyError> {
         self.next_number = next_number.max(1);
-        for size_class in SizeClass::ALL {
+        for (size_class, next) in SizeClass::ALL.into_iter().zip(next_slots) {
             let used: HashSet<u32> = self
                 .installed
                 .values()
@@ -130,14 +140,13 @@ impl Tables {
                 .map(|there| there.slot)
                 .collect();
             let shelf = self.shelf(size_class);
-            for slot in (0..abi::limit::ABI_SLOTS.0).filter(|slot| !used.contains(slot)) {
-                // Nearly always there is nothing to remove.
-                if shelf.map.delete(&slot.to_ne_bytes()).is_ok() || slot < shelf.next {
-                    shelf.next = shelf.next.max(slot + 1);
-                    shelf.free.push(slot);
-                }
+            shelf.next = shelf.next.max(next);
+            for slot in (0..shelf.next).filter(|slot| !used.contains(slot)) {
+                shelf.clear(slot)?;
+                shelf.free.push(slot);
             }
         }
+        Ok(())
     }
 
     /// Installs a ruleset, or shares the one that is there.
@@ -221,6 +230,17 @@ impl Shelf {
             .and_then(|rest| rest.first_chunk().copied())
             .map(ContentId::from_bytes)
             .ok_or_else(missing)
+    }
+
+    /// Removing waits for every program that runs, looking does not.
+    fn clear(&self, slot: u32) -> Result<(), ApplyError> {
+        let doing = "removing a ruleset's table that nobody uses";
+        let failed = |source| ApplyError::Map { doing, source };
+        let key = slot.to_ne_bytes();
+        match self.map.lookup(&key, MapFlags::ANY).map_err(failed)? {
+            Some(_) => self.map.delete(&key).map_err(failed),
+            None => Ok(()),
+        }
     }
 
     fn install(&mut self, table: &[u8]) -> Result<u32, ApplyError> {
