@@ -41,8 +41,8 @@ struct Told {
     denied: bool,
 }
 
-impl From<KernelEvent> for Told {
-    fn from(event: KernelEvent) -> Self {
+impl Told {
+    fn by(event: &KernelEvent) -> Self {
         let Object::Path(path) = &event.object else {
             panic!("{event:?}");
         };
@@ -98,7 +98,7 @@ fn b21_ten_thousand_switches_under_load_mix_no_two_sets() {
     let counts = thread::scope(|scope| {
         let reads = scope.spawn(|| {
             let collect = |event: Result<_, _>| {
-                let told = Told::from(event.unwrap());
+                let told = Told::by(&event.unwrap());
                 *events.lock().unwrap().entry(told).or_default() += 1;
             };
             reader.run(|| reading.load(Ordering::Acquire), collect)
