@@ -9,6 +9,7 @@
 )]
 
 use libbpf_cargo::SkeletonBuilder;
+use sha2::{Digest as _, Sha256};
 use std::env;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build_and_generate(&skeleton)
             .map_err(|e| format!("cannot compile `{source}` with `{clang}`: {e:#}"))?;
     }
+    let programs = std::fs::read(out.join("enforce.bpf.o"))?;
+    let digest = Sha256::digest(&programs);
+    let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    println!("cargo::rustc-env=GORGET_PROGRAMS={name}");
     for entry in Path::new("bpf").read_dir()? {
         println!("cargo::rerun-if-changed={}", entry?.path().display());
     }

@@ -2,23 +2,25 @@
 //! A running `gorgetd` with a policy directory of its own.
 
 use crate::lines::Lines;
-use crate::{JOB, only_in_the_guest};
+use crate::{JOB, TIMEOUT, only_in_the_guest};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
 
 /// Socket of the feed.
 const SOCKET: &str = "/run/gorget/test.sock";
 
-/// The agent. Killed when dropped.
+/// The agent. When it is dropped it is killed, and what it had in force is removed.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
     said: Lines,
     alerts: Lines,
     policies: PathBuf,
+    leaves_nothing: bool,
 }
 
 impl Agent {
@@ -44,26 +46,61 @@ impl Agent {
         for (file, text) in policies {
             write(&dir.join(file), text);
         }
+        Self::start_in(dir, config)
+    }
+
+    /// Starts another agent after [`Agent::kill`], with the policies that are there.
+    ///
+    /// # Panics
+    ///
+    /// When it does not become ready, or this is not the guest.
+    pub fn start_again(config: &str) -> Self {
+        Self::start_in(PathBuf::from("/tmp/gorget-policies"), config)
+    }
+
+    /// As [`Agent::start_again`], but waits only until it says this.
+    ///
+    /// # Panics
+    ///
+    /// When it does not, or this is not the guest.
+    pub fn start_until(config: &str, said: &str) -> Self {
+        let mut agent = Self::launch(PathBuf::from("/tmp/gorget-policies"), config);
+        agent.wait_for(said);
+        agent
+    }
+
+    fn start_in(dir: PathBuf, config: &str) -> Self {
+        let mut agent = Self::launch(dir, config);
+        agent.wait_for("ready: ");
+        agent
+    }
+
+    fn launch(dir: PathBuf, config: &str) -> Self {
         let file = Path::new("/tmp/gorget-test.yaml");
-        write(file, config);
+        // The test must be able to end it.
+        let mut text = config.to_owned();
+        for (key, value) in [("selfProtection", "audit"), ("logPath", "stdout")] {
+            if !config.contains(key) {
+                text.push_str(&format!("{key}: {value}\n"));
+            }
+        }
+        write(file, &text);
         let mut command = Command::new(format!("{JOB}/gorgetd"));
         command
-            .args(["--config", "/tmp/gorget-test.yaml", "--log-path", "stdout"])
-            .args(["--socket", SOCKET])
+            .args(["--config", "/tmp/gorget-test.yaml", "--socket", SOCKET])
             .arg("--policy-dir")
             .arg(&dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = started(&mut command);
-        let mut agent = Self {
+        Self {
             alerts: Lines::of(child.stdout.take().into_iter().next_pipe(), None),
             said: Lines::of(child.stderr.take().into_iter().next_pipe(), Some("gorgetd")),
             child,
             policies: dir,
-        };
-        agent.wait_for("ready: ");
-        agent
+            leaves_nothing: true,
+        }
     }
 
     /// Waits until the agent says something that contains `text`, and gives that line.
@@ -75,6 +112,21 @@ impl Agent {
         self.said.wait(&format!("`{text}` from gorgetd"), |line| {
             line.contains(text).then(|| line.to_owned())
         })
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come to that.
+    pub fn wait_until(&mut self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + TIMEOUT;
+        while !holds() {
+            if Instant::now() > deadline || !self.is_running() {
+                fail(&format!("waited for: {what}"));
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Writes a policy file the way an editor does: beside it, then moved over it.
@@ -133,17 +185,50 @@ impl Agent {
         SOCKET
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has `gorgetd --stop` end it, and waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    pub fn told_to_stop(mut self) -> ExitStatus {
+        self.leaves_nothing = false;
+        gorgetd("--stop");
+        match self.child.wait() {
+            Ok(status) => status,
+            Err(error) => fail(&format!("waiting for gorgetd: {error}")),
+        }
+    }
+
     /// True while the process lives.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Kills it as nothing can be refused, and leaves in force what is in force.
     ///
     /// # Panics
     ///
     /// When it cannot be waited for.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn kill(mut self) {
+        self.leaves_nothing = false;
+        self.signal(Signal::KILL);
+        if let Err(error) = self.child.wait() {
+            fail(&format!("waiting for gorgetd: {error}"));
+        }
+    }
+
+    /// Sends SIGTERM, waits for the end, and leaves in force what it left in force.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be waited for.
+    pub fn stop(mut self) -> ExitStatus {
+        self.leaves_nothing = false;
         self.signal(Signal::TERM);
         match self.child.wait() {
             Ok(status) => status,
@@ -162,8 +247,31 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        drop(self.child.kill());
+        if self.child.kill().is_err() {
+            gorgetd("--stop");
+        }
         drop(self.child.wait());
+        if self.leaves_nothing {
+            uninstall();
+        }
+    }
+}
+
+/// Ends everything that agents left in force.
+///
+/// # Panics
+///
+/// When that fails.
+pub fn uninstall() {
+    gorgetd("--uninstall");
+}
+
+/// Runs another `gorgetd`, to its end.
+fn gorgetd(option: &str) {
+    let mut command = Command::new(format!("{JOB}/gorgetd"));
+    let ended = started(command.arg(option).stderr(Stdio::null())).wait();
+    if !ended.is_ok_and(|status| status.success()) {
+        fail(&format!("`gorgetd {option}` fails"));
     }
 }
 

@@ -20,7 +20,7 @@ mod lines;
 pub mod objects;
 
 pub use actor::{Actor, Done, Operation};
-pub use agent::{Agent, alert_field};
+pub use agent::{Agent, alert_field, uninstall};
 pub use container::{Container, Containerd};
 
 use std::path::Path;

@@ -186,14 +186,14 @@ fn killing_containerd_changes_nothing_that_is_in_force() {
 }
 
 #[test]
-fn sigterm_ends_the_agent_cleanly_and_enforcement_with_it() {
+fn sigterm_ends_the_agent_cleanly_and_enforcement_with_it_if_so_configured() {
     let _containerd = Containerd::start();
-    let mut agent = Agent::start_with("", &[("p.yaml", BLOCK_SECRET)]);
+    let mut agent = Agent::start_with("onStop: detach\n", &[("p.yaml", BLOCK_SECRET)]);
     let mut victim = Victim::start();
     in_force(&mut agent);
     assert_eq!(victim.read(SECRET), Done::Denied);
     let socket = agent.socket();
-    assert!(agent.terminate().success());
+    assert!(agent.stop().success());
     assert!(!fs::exists(socket).unwrap());
     assert_eq!(victim.read(SECRET), Done::Passed);
 }

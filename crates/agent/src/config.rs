@@ -6,6 +6,7 @@
 //! not start on it.
 
 use clap::Parser;
+use gorget_bpf::Protection;
 use gorget_model::{Posture, Postures};
 use gorget_telemetry::DEFAULT_SOCKET;
 use serde::Deserialize;
@@ -40,6 +41,45 @@ pub struct Args {
     /// Check that this machine can enforce, say what is missing, and end
     #[arg(long)]
     pub(crate) check: bool,
+    /// End the agent that runs, which nothing else may signal, and wait for its end
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) stop: bool,
+    /// Detach what earlier agents left in force, say what it was, and end
+    #[arg(long, conflicts_with_all = ["check", "stop"])]
+    pub(crate) uninstall: bool,
+}
+
+/// What becomes of what is in force when the agent is told to stop. When it is killed or fails,
+/// everything stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnStop {
+    /// It stays, and the next agent takes it over.
+    #[default]
+    Keep,
+    /// It ends with the agent.
+    Detach,
+}
+
+/// What becomes of attempts to end or change the agent, its programs, or its tables, by anything but
+/// itself. `gorgetd` tells them by where it is on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SelfProtection {
+    /// They are denied and reported.
+    #[default]
+    Block,
+    /// They are reported.
+    Audit,
+}
+
+impl From<SelfProtection> for Protection {
+    fn from(wanted: SelfProtection) -> Self {
+        match wanted {
+            SelfProtection::Block => Self::Deny,
+            SelfProtection::Audit => Self::Report,
+        }
+    }
 }
 
 /// The configuration file as written.
@@ -54,6 +94,10 @@ struct ConfigSpec {
     socket: Option<PathBuf>,
     log_path: Option<String>,
     containerd_socket: Option<String>,
+    #[serde(default)]
+    on_stop: OnStop,
+    #[serde(default)]
+    self_protection: SelfProtection,
     #[serde(default)]
     default_file_posture: Posture,
     #[serde(default)]
@@ -81,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
     pub(crate) containerd: Runtime,
+    pub(crate) on_stop: OnStop,
+    pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
     pub(crate) postures: Postures,
     /// Of the host.
@@ -139,6 +185,8 @@ impl Config {
             socket,
             log_path,
             containerd_socket,
+            on_stop,
+            self_protection,
             default_file_posture,
             default_network_posture,
             default_capabilities_posture,
@@ -178,6 +226,8 @@ impl Config {
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             log,
             containerd,
+            on_stop,
+            protection: self_protection.into(),
             postures: Postures {
                 file: default_file_posture,
                 network: default_network_posture,

@@ -9,7 +9,7 @@
 
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
-use gorget_bpf::{Applied, Kernel, WorkloadIndex};
+use gorget_bpf::{Applied, Kernel, Protection, WorkloadIndex};
 use gorget_containers::{Change, Started};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
 use gorget_model::{Host, Mode, PolicyRef, Postures, Workload};
@@ -17,7 +17,7 @@ use gorget_observe::Tracker;
 use gorget_policy::Policy;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Containers(Change),
     /// Say when everything before is done.
     Done(oneshot::Sender<()>),
-    /// End, and detach the programs.
+    /// End. What is in force stays.
     Stop,
 }
 
@@ -74,6 +74,9 @@ pub(crate) struct Enforcer {
     compiled: HashMap<CompiledKey, Arc<Ruleset>>,
     /// How many workloads have a ruleset, by its number.
     users: HashMap<u32, usize>,
+    protection: Protection,
+    /// Dropped when all workloads are known, or it is clear that nobody knows.
+    all_known: Option<Sender<()>>,
 }
 
 /// What the enforcer needs to know beforehand.
@@ -84,6 +87,9 @@ pub(crate) struct Setup {
     pub(crate) reporter: Reporter,
     pub(crate) postures: Postures,
     pub(crate) host_postures: Postures,
+    pub(crate) protection: Protection,
+    /// Dropped when all workloads are known, or it is clear that nobody knows.
+    pub(crate) all_known: Sender<()>,
 }
 
 impl Enforcer {
@@ -94,6 +100,8 @@ impl Enforcer {
             reporter,
             postures,
             host_postures,
+            protection,
+            all_known,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
         lock(&tracker).workload(WorkloadIndex::HOST.0, Arc::clone(&workload));
@@ -118,9 +126,13 @@ impl Enforcer {
             by_id: HashMap::new(),
             compiled: HashMap::new(),
             users: HashMap::new(),
+            protection,
+            all_known: Some(all_known),
         };
-        // Learns the host's root directory.
-        enforcer.enrol();
+        // Learns the host's root directory, too.
+        if let Err(error) = enforcer.kernel.protect(protection) {
+            enforcer.reporter.error(with_causes(&error));
+        }
         enforcer
     }
 
@@ -138,6 +150,9 @@ impl Enforcer {
             self.report_losses();
         }
         self.report_losses();
+        if let Err(error) = self.kernel.take_leave(self.protection) {
+            self.reporter.error(with_causes(&error));
+        }
     }
 
     fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
@@ -165,18 +180,41 @@ impl Enforcer {
                 }
                 let count = self.by_id.len();
                 self.reporter.info(format!("{count} containers are known"));
+                self.all_known();
             }
             Change::Connected { runtime } => {
                 self.reporter.info(format!("connected to {runtime}"));
             }
-            Change::Disconnected { reason } => self.reporter.warn(format!(
-                "the container runtime cannot be reached: {reason}; what is in force stays"
-            )),
+            Change::Disconnected { reason } => {
+                self.all_known = None;
+                self.reporter.warn(format!(
+                    "the container runtime cannot be reached: {reason}; what is in force stays"
+                ));
+            }
             Change::Problem(problem) => self.reporter.warn(format!(
                 "container runtime, {}: {}",
                 problem.kind.name(),
                 problem.reason
             )),
+        }
+    }
+
+    /// What an earlier agent left for workloads that are gone is removed.
+    fn all_known(&mut self) {
+        self.all_known = None;
+        match self.kernel.all_known() {
+            Ok((workloads, programs)) => {
+                if workloads > 0 {
+                    let what = "workloads that ended while no agent ran are released";
+                    self.reporter.info(format!("{workloads} {what}"));
+                }
+                for programs in programs {
+                    self.reporter.info(format!(
+                        "the programs of another version, `{programs}`, are removed"
+                    ));
+                }
+            }
+            Err(error) => self.reporter.error(with_causes(&error)),
         }
     }
 
@@ -372,15 +410,16 @@ impl Enforcer {
     }
 
     fn report_losses(&mut self) {
-        match self.kernel.losses() {
-            Ok(losses) => {
-                for loss in losses {
-                    let (stage, count) = (loss.stage.name(), loss.count);
-                    self.reporter
-                        .warn(format!("{count} new losses, stage `{stage}`"));
-                }
+        let told = self.kernel.losses().and_then(|losses| {
+            for loss in &losses {
+                let (stage, count) = (loss.stage.name(), loss.count);
+                self.reporter
+                    .warn(format!("{count} new losses, stage `{stage}`"));
             }
-            Err(error) => self.reporter.error(with_causes(&error)),
+            self.kernel.losses_told(&losses)
+        });
+        if let Err(error) = told {
+            self.reporter.error(with_causes(&error));
         }
     }
 }
@@ -401,9 +440,9 @@ fn name(workload: &Workload) -> &str {
     }
 }
 
-/// The tracker's state is whole after every call, so a panic elsewhere does not spoil it.
-pub(crate) fn lock(tracker: &Mutex<Tracker>) -> std::sync::MutexGuard<'_, Tracker> {
-    tracker.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is locked here is whole after every call, so a panic elsewhere does not spoil it.
+pub(crate) fn lock<T>(state: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a cluster's resolver completes a container's names with. Containers without a namespace

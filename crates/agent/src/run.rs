@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start, life and end of the agent.
 
-use crate::config::{Args, Config, Runtime};
+use crate::clock;
+use crate::config::{Args, Config, OnStop, Runtime};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::policies::PolicyDir;
 use crate::report::{Reporter, with_causes};
+use crate::sinks::Log;
 use crate::tasks::{Tasks, thread};
-use crate::{clock, sinks};
 use anyhow::{Context, bail};
-use gorget_bpf::{Kernel, Reader, Support, probe, self_test};
-use gorget_containers::{CONTAINERD_SOCKETS, Config as Watch};
-use gorget_model::{Host, Node};
+use gorget_bpf::{Kernel, Reader, Support, probe, running_agent, self_test, uninstall};
+use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
+use gorget_model::{Event, Host, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
 use notify::{RecursiveMode, Watcher};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,6 +30,12 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long the directory must be quiet before it is read: an editor's write is several events.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long an agent has that is told to stop.
+const END_LIMIT: Timespec = Timespec {
+    tv_sec: 30,
+    tv_nsec: 0,
+};
 
 /// How long clients of the feed have to take what is queued for them when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -55,6 +64,12 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .nodename()
         .to_string_lossy()
         .into_owned();
+    if args.stop {
+        return end_running_agent();
+    }
+    if args.uninstall {
+        return remove_everything();
+    }
     let config = Config::load(args, &host_name)?;
     check_machine(Path::new("/"))?;
     let questions = self_test().context("testing the kernel's decisions")?;
@@ -67,6 +82,39 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .build()
         .context("starting the runtime")?
         .block_on(live(config))
+}
+
+/// Tells the agent that runs to stop, and waits until it has.
+fn end_running_agent() -> anyhow::Result<()> {
+    let Some(number) = running_agent()? else {
+        bail!("no `gorgetd` runs");
+    };
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    let pid = pid.context("the agent's number is out of range")?;
+    let agent = pidfd_open(pid, PidfdFlags::empty()).context("opening the agent's process")?;
+    pidfd_send_signal(&agent, Signal::TERM).context("signalling the agent")?;
+    let mut ended = [PollFd::new(&agent, PollFlags::IN)];
+    match poll(&mut ended, Some(&END_LIMIT)).context("waiting for the agent's end")? {
+        0 => bail!(
+            "`gorgetd` (process {number}) has not ended within {} s",
+            END_LIMIT.tv_sec
+        ),
+        _ => tracing::info!("`gorgetd` (process {number}) has ended"),
+    }
+    Ok(())
+}
+
+/// Ends all enforcement of earlier agents.
+fn remove_everything() -> anyhow::Result<()> {
+    let removed = uninstall()?;
+    for programs in &removed {
+        tracing::info!("removed `{programs}`");
+    }
+    tracing::info!(
+        "{} sets of programs are removed, nothing is enforced",
+        removed.len()
+    );
+    Ok(())
 }
 
 /// Says what this machine lacks, all at once.
@@ -117,18 +165,22 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let listener = gorget_telemetry::bind(&config.socket).context("opening the feed's socket")?;
     let mut policies = PolicyDir::new(config.policy_dir.clone());
     let mut tasks = Tasks::default();
-    if let Some(sink) = sinks::open(&config.log) {
-        tasks.spawn("log", sinks::run(sink, feeder.clone(), reporter.clone()));
+    let log = Log::open(&config.log, reporter.clone());
+    if let Some(log) = log.clone() {
+        tasks.spawn("log", log.run(feeder.clone()));
     }
 
     let (commands, received) = channel();
     let (loaded, reader) = oneshot::channel();
+    let (known, all_known) = channel();
     let setup = Setup {
         host: host(&config),
         tracker: Arc::clone(&tracker),
         reporter: reporter.clone(),
         postures: config.postures,
         host_postures: config.host_postures,
+        protection: config.protection,
+        all_known: known,
     };
     let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
     let reader = reader.await.context("the enforcer ended")??;
@@ -136,7 +188,16 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let events = {
         let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
         thread("events", move || {
-            read_events(reader, &reading, &tracker, &feeder, &reporter)
+            // What an earlier agent's programs reported can be told only when it is known of whom:
+            // nothing is ever sent, the other end is dropped.
+            let (Ok(()) | Err(_)) = all_known.recv();
+            let told = |event| {
+                if let Some(log) = &log {
+                    log.keep(&event);
+                }
+                feeder.publish(event);
+            };
+            read_events(reader, &reading, &tracker, told, &reporter)
         })?
     };
 
@@ -147,7 +208,14 @@ async fn live(config: Config) -> anyhow::Result<()> {
         "policies",
         follow_policies(policies, dir_changes, commands.clone(), reporter.clone()),
     );
-    if let Some(socket) = containerd_socket(&config.containerd) {
+    let socket = containerd_socket(&config.containerd);
+    if socket.is_none() {
+        let nobody = Change::Synced {
+            running: Vec::new(),
+        };
+        drop(commands.send(Command::Containers(nobody)));
+    }
+    if let Some(socket) = socket {
         let (changes, watch) = gorget_containers::watch(Watch {
             socket,
             ..Watch::default()
@@ -176,10 +244,13 @@ async fn live(config: Config) -> anyhow::Result<()> {
         name = stop.received() => { reporter.info(format!("{name} received, stopping")); Ok(()) }
         why = tasks.ended() => Err(anyhow::anyhow!("{why}")),
     };
-    // Detach first, then drain what was decided before, then end the feed.
+    // Detach first, if at all, then drain what was decided before, then end the feed.
     drop(watcher);
     drop(commands.send(Command::Stop));
     let enforcer_ended = tokio::task::spawn_blocking(move || enforcer.join()).await;
+    if config.on_stop == OnStop::Detach {
+        uninstall().context("detaching")?;
+    }
     reading.store(false, Ordering::Release);
     let events_ended = tokio::task::spawn_blocking(move || events.join()).await;
     drop(end_feed);
@@ -212,15 +283,15 @@ fn enforce(
     loaded: oneshot::Sender<anyhow::Result<Reader>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel = Kernel::load().and_then(|kernel| Ok((kernel.reader()?, kernel)));
+    let kernel = Kernel::load().and_then(|mut kernel| Ok((kernel.reader()?, kernel)));
     match kernel {
         Ok((reader, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
-            reporter.info(format!(
-                "attached to {} hooks: {}",
-                hooks.len(),
-                hooks.join(", ")
-            ));
+            let how = match kernel.is_adopted() {
+                true => "took over what is in force at",
+                false => "attached to",
+            };
+            reporter.info(format!("{how} {} hooks: {}", hooks.len(), hooks.join(", ")));
             for hook in kernel.left_out() {
                 reporter.info(format!(
                     "`{}` is left out: this kernel is older than the hook, and `{}` decides there",
@@ -241,7 +312,7 @@ fn read_events(
     reader: Reader,
     reading: &AtomicBool,
     tracker: &Mutex<Tracker>,
-    feeder: &Feeder,
+    told: impl Fn(Event),
     reporter: &Reporter,
 ) {
     let done = reader.run(
@@ -249,7 +320,7 @@ fn read_events(
         |record| match record {
             Ok(event) => {
                 let event = lock(tracker).enrich(event);
-                feeder.publish(event);
+                told(event);
             }
             Err(error) => reporter.error(format!("an event was lost: {}", with_causes(&error))),
         },
@@ -358,10 +429,7 @@ fn rescan(policies: &mut PolicyDir, commands: &Sender<Command>, reporter: &Repor
     }
 }
 
-async fn follow_containers(
-    mut changes: mpsc::Receiver<gorget_containers::Change>,
-    commands: Sender<Command>,
-) {
+async fn follow_containers(mut changes: mpsc::Receiver<Change>, commands: Sender<Command>) {
     while let Some(change) = changes.recv().await {
         if commands.send(Command::Containers(change)).is_err() {
             return;

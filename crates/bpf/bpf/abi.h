@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 2,
+	ABI_VERSION = 3,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -60,6 +60,9 @@ enum abi_limit {
 	ABI_HARNESS_CASES = 1024,
 	/* Bytes of the ring buffer for alerts. */
 	ABI_ALERT_RING = 4194304,
+	/* Tables and links that are protected. Ids of links begin here. */
+	ABI_GUARDED = 256,
+	ABI_GUARDED_LINK = 0x40000000,
 };
 
 /*
@@ -124,6 +127,8 @@ struct rs_header {
 	__u32 branches;
 	/* 32-bit words of a set of argument lists. */
 	__u32 list_words;
+	/* What the ruleset is: an agent that finds this table knows its own again. */
+	__u8 content[32];
 	struct rs_automaton automata[ABI_AUTOMATON_COUNT];
 };
 
@@ -232,6 +237,28 @@ struct workload_root {
 	struct loader loaders[ABI_LOADERS];
 };
 
+enum abi_guard {
+	ABI_GUARD_OFF,
+	/* What would be denied is reported. */
+	ABI_GUARD_REPORT,
+	ABI_GUARD_DENY,
+};
+
+/* What is protected from everybody else. Written by the agent when it starts and when it ends. */
+struct guard {
+	/* enum abi_guard */
+	__u32 mode;
+	/* The agent, 0 when none runs. */
+	__u32 pid;
+	/* The directory of the pins. */
+	__u64 pins_ino;
+	__u32 pins_dev;
+	/* The directory of the agent's and its command line's programs. Filled in by the enrolment,
+	 * because stat() does not say all devices as the kernel does; 0: any program of the host's. */
+	__u32 exe_dev;
+	__u64 exe_ino;
+};
+
 /* Why an event is sent or counted; the order is that of `LossStage` in gorget-model. */
 enum abi_loss {
 	ABI_LOSS_RING_FULL,
@@ -276,6 +303,13 @@ enum abi_operation {
 	ABI_OP_PRESET_PROTECT_ENV,
 	ABI_OP_PRESET_PROTECT_PROC,
 	ABI_OP_PRESET_EXEC,
+	/* Against what enforces: a signal to the agent, tracing it, writing to a table, changing a
+	 * link, removing what is pinned. */
+	ABI_OP_TAMPER_SIGNAL,
+	ABI_OP_TAMPER_TRACE,
+	ABI_OP_TAMPER_TABLE,
+	ABI_OP_TAMPER_LINK,
+	ABI_OP_TAMPER_PIN,
 	ABI_OP_COUNT,
 };
 

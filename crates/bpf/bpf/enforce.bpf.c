@@ -35,4 +35,5 @@ const volatile struct {
 	enum abi_loss loss;
 	enum abi_operation operation;
 	enum abi_event_flag event_flag;
+	enum abi_guard guard;
 } anchors SEC(".rodata.abi") = {};

@@ -5,6 +5,7 @@
 #ifndef GORGET_FILES_H
 #define GORGET_FILES_H
 
+#include "guard.h"
 #include "presets.h"
 #include "processes.h"
 #include "shortcut.h"
@@ -173,13 +174,17 @@ int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *dentry, u32 mode
 SEC("lsm/path_unlink")
 int BPF_PROG(path_unlink, const struct path *dir, struct dentry *dentry, int ret)
 {
-	return ret ? ret : check_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
+	if (ret || (ret = guard_entry(dir, dentry)))
+		return ret;
+	return check_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
 }
 
 SEC("lsm/path_rmdir")
 int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *dentry, int ret)
 {
-	return ret ? ret : check_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
+	if (ret || (ret = guard_entry(dir, dentry)))
+		return ret;
+	return check_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
 }
 
 SEC("lsm/path_symlink")
@@ -213,8 +218,10 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	     const struct path *new_dir, struct dentry *new, unsigned int flags)
 {
 	u32 access = ACCESS_WRITE;
-	int ret;
+	int ret = guard_entry(old_dir, old);
 
+	if (ret)
+		return ret;
 	if (dentry_mode(old) == S_IFDIR || dentry_mode(new) == S_IFDIR)
 		access |= ACCESS_TREE;
 	ret = check_entry(old_dir, old, ABI_OP_RENAME, access);

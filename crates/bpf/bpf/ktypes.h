@@ -83,9 +83,16 @@ enum {
 	MAP_PRIVATE = 0x2,
 };
 
-/* include/linux/sched.h */
+/* include/linux/sched.h, ptrace.h */
 enum {
 	PF_KTHREAD = 0x00200000,
+	PTRACE_MODE_ATTACH = 0x2,
+};
+
+/* enum bpf_cmd */
+enum {
+	BPF_LINK_UPDATE = 29,
+	BPF_LINK_DETACH = 34,
 };
 
 enum {
@@ -196,7 +203,38 @@ struct file {
 	struct inode *f_inode;
 	u32 f_mode;
 	u32 f_flags;
+	void *private_data;
 } KTYPE;
+
+struct fdtable {
+	u32 max_fds;
+	struct file **fd;
+} KTYPE;
+
+struct files_struct {
+	struct fdtable *fdt;
+} KTYPE;
+
+/* What descriptors of BPF objects stand for. */
+struct bpf_map {
+	u32 id;
+	char name[16];
+} KTYPE;
+
+struct bpf_prog_aux {
+	char name[16];
+} KTYPE;
+
+struct bpf_prog {
+	struct bpf_prog_aux *aux;
+} KTYPE;
+
+struct bpf_link {
+	u32 id;
+	struct bpf_prog *prog;
+} KTYPE;
+
+union bpf_attr;
 
 /* Since 6.5. */
 struct backing_file {
@@ -281,6 +319,7 @@ struct task_struct {
 	const struct cred *cred;
 	const struct cred *real_cred;
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct task_struct *real_parent;

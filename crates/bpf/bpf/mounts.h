@@ -17,7 +17,7 @@
 #ifndef GORGET_MOUNTS_H
 #define GORGET_MOUNTS_H
 
-#include "decide.h"
+#include "guard.h"
 
 /* The host's own task arranges a namespace that is not the host's. */
 inline_always int arranges_namespace(u32 workload)
@@ -141,7 +141,7 @@ int BPF_PROG(sb_umount, struct vfsmount *mount, int flags, int ret)
 {
 	u64 root = 0;
 
-	if (ret)
+	if (ret || (ret = guard_mount(mount)))
 		return ret;
 	if (arranges_namespace(current_workload()))
 		return 0;

@@ -6,7 +6,7 @@
 #ifndef GORGET_PROCESSES_H
 #define GORGET_PROCESSES_H
 
-#include "decide.h"
+#include "guard.h"
 
 /* === starting === */
 
@@ -310,6 +310,7 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 
 	if (!task || (BPF_CORE_READ(task, flags) & PF_KTHREAD))
 		return 0;
+	learn_ours(task);
 	if (BPF_CORE_READ(task, pid) == 1) {
 		learn_root(0, task);
 		return 0;

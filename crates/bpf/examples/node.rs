@@ -6,7 +6,7 @@
 //! with one line: KiB for the loaded programs, KiB for all workloads and rulesets, rulesets in the kernel.
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
-use gorget_bpf::{Applied, Kernel};
+use gorget_bpf::{Applied, Kernel, uninstall};
 use gorget_engine::{PolicySet, Ruleset, compile};
 use gorget_model::{Mode, Postures};
 use gorget_policy::parse;
@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         numbers.len()
     );
     drop(kernel);
+    uninstall()?;
     for workload in 0..workloads {
         fs::remove_dir(group(workload))?;
     }

@@ -8,7 +8,8 @@
 use crate::abi::{self, ev_decision};
 use gorget_engine::object_from_bytes;
 use gorget_model::{
-    Category, Cause, KernelEvent, Object, Operation, Outcome, Preset, RuleId, TaskInfo, Verdict,
+    Category, Cause, KernelEvent, Object, Operation, Outcome, Preset, RuleId, Tamper, TaskInfo,
+    Verdict,
 };
 use std::mem::offset_of;
 
@@ -172,6 +173,11 @@ fn operation(value: u32) -> Result<Operation, DecodeError> {
         abi::operation::ABI_OP_PRESET_PROTECT_ENV => Operation::Preset(Preset::ProtectEnv),
         abi::operation::ABI_OP_PRESET_PROTECT_PROC => Operation::Preset(Preset::ProtectProc),
         abi::operation::ABI_OP_PRESET_EXEC => Operation::Preset(Preset::Exec),
+        abi::operation::ABI_OP_TAMPER_SIGNAL => Operation::Tamper(Tamper::Signal),
+        abi::operation::ABI_OP_TAMPER_TRACE => Operation::Tamper(Tamper::Trace),
+        abi::operation::ABI_OP_TAMPER_TABLE => Operation::Tamper(Tamper::Table),
+        abi::operation::ABI_OP_TAMPER_LINK => Operation::Tamper(Tamper::Link),
+        abi::operation::ABI_OP_TAMPER_PIN => Operation::Tamper(Tamper::Pin),
         abi::operation(value) => {
             return Err(DecodeError::Range {
                 field: "operation",

@@ -7,8 +7,9 @@
 //! the agent enforces anything.
 
 use crate::abi::{self, harness_case};
+use crate::attach::LoadError;
 use crate::decode::verdict;
-use crate::kernel::{ApplyError, LoadError};
+use crate::kernel::ApplyError;
 use crate::lower::{CATEGORIES, put};
 use crate::refusal::explained;
 use crate::tables::Tables;

@@ -5,23 +5,19 @@
 //! before all others were used, because tasks that left their cgroup keep theirs.
 
 use crate::abi;
-use crate::hooks::{self, LeftOut};
+use crate::attach::{Attached, LoadError};
+use crate::guard::Protection;
+use crate::hooks::LeftOut;
 use crate::lower::put;
-use crate::refusal::{Refusal, explained};
+use crate::pins::{PinError, Place};
 use crate::ring::Reader;
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, ProgramType};
-use std::collections::HashMap;
-use std::fs::File;
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
-use std::mem::{MaybeUninit, offset_of};
-use std::os::fd::AsRawFd as _;
-
-/// Where cgroup v2 is mounted (systemd's file system hierarchy; cgroups(7)).
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+use std::mem::offset_of;
 
 /// A row of the kernel's workload table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,41 +26,6 @@ pub struct WorkloadIndex(pub u32);
 impl WorkloadIndex {
     /// Everything that is in no container.
     pub const HOST: Self = Self(0);
-}
-
-/// The programs cannot be loaded or attached.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The object is not what this kernel's BTF allows.
-    #[error("opening the kernel programs")]
-    Open(#[source] libbpf_rs::Error),
-    /// The kernel refused a program or a map.
-    #[error("loading the kernel programs")]
-    Load(#[source] Refusal),
-    /// The kernel does not say what it has loaded.
-    #[error("asking the kernel about its programs")]
-    Query(#[source] libbpf_rs::Error),
-    /// A program was refused at its hook.
-    #[error("attaching `{hook}`")]
-    Attach {
-        /// Program, named like its hook.
-        hook: String,
-        /// Why.
-        #[source]
-        source: libbpf_rs::Error,
-    },
-    /// There is no hierarchy of control groups.
-    #[error("opening `{CGROUP_ROOT}`")]
-    Cgroups(#[source] std::io::Error),
-    /// A map cannot be used.
-    #[error("opening map `{map}`")]
-    Map {
-        /// Its name.
-        map: &'static str,
-        /// Why.
-        #[source]
-        source: libbpf_rs::Error,
-    },
 }
 
 /// Something could not be put in force; what was in force before still is.
@@ -96,9 +57,23 @@ pub enum ApplyError {
     /// A decision's word means nothing.
     #[error("reading a decision")]
     Decision(#[source] crate::decode::DecodeError),
+    /// A workload's entry names no table.
+    #[error("the entry {0:#x} of a workload names no ruleset")]
+    Entry(u64),
     /// Reading the enrolment iterator failed.
     #[error("enrolling running tasks")]
     Enrol(#[source] std::io::Error),
+}
+
+/// What an earlier agent left cannot be ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// A workload that is gone.
+    #[error("ending a workload that is gone")]
+    Unbind(#[from] ApplyError),
+    /// Programs of another build.
+    #[error("removing the programs of another version")]
+    Remove(#[from] PinError),
 }
 
 /// What is in force for a workload now.
@@ -118,7 +93,19 @@ struct InForce {
     flags: u32,
 }
 
-/// The loaded and attached programs. Dropping it detaches them.
+/// What the agent tells the programs, and itself after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Globals {
+    bound_cgroups: u32,
+    flags_anywhere: u32,
+    next_workload: u32,
+    next_ruleset: u32,
+    next_slots: [u32; 4],
+    losses_told: [u64; KERNEL_STAGES],
+}
+
+/// The attached programs, and what is in force. They outlive it, and the agent: see
+/// [`crate::uninstall`].
 #[derive(Debug)]
 pub struct Kernel {
     /// Attached programs by name.
@@ -131,86 +118,130 @@ pub struct Kernel {
     losses: MapHandle,
     bss: MapHandle,
     alerts: MapHandle,
+    guard: MapHandle,
+    /// Channels of alerts of other builds' programs that are still attached.
+    others: Vec<MapHandle>,
     tables: Tables,
     in_force: HashMap<WorkloadIndex, InForce>,
     next_index: u32,
-    reported: [u64; LossStage::ALL.len()],
-    /// What the programs were told last: bound cgroups, flags of all workloads together.
-    told: (u32, u32),
+    told: Globals,
+    place: Place,
+    /// Workloads that an earlier agent bound and this one has not met yet; `None` when this agent has
+    /// attached the programs.
+    unclaimed: Option<BTreeSet<WorkloadIndex>>,
 }
 
 impl Kernel {
-    /// Loads and attaches all programs. Nothing is enforced until [`Kernel::apply`].
+    /// Attaches all programs, or takes over those that an earlier agent of the same build attached,
+    /// with everything that is in force. Of itself it changes nothing that is in force.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses a program, with the verifier's reason.
+    /// When the kernel refuses a program, with the verifier's reason, or what is there cannot be used.
     pub fn load() -> Result<Self, LoadError> {
-        let mut storage = MaybeUninit::uninit();
-        let mut open = abi::EnforceSkelBuilder::default()
-            .open(&mut storage)
-            .map_err(LoadError::Open)?;
-        let left_out = hooks::fit(&mut open).map_err(LoadError::Open)?;
-        let skeleton = explained(|| open.load()).map_err(LoadError::Load)?;
-
-        let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
-        let mut links = Vec::new();
-        let mut enrol = None;
-        for program in libbpf_rs::skel::Skel::object(&skeleton).progs_mut() {
-            if !program.autoload() {
-                continue;
-            }
-            let hook = program.name().to_string_lossy().into_owned();
-            let attached = match program.prog_type() {
-                // For the packets of every socket: the root of the hierarchy.
-                ProgramType::CgroupSkb => program.attach_cgroup(cgroups.as_raw_fd()),
-                _ => program.attach(),
-            };
-            let link = attached.map_err(|source| LoadError::Attach {
-                hook: hook.clone(),
-                source,
-            })?;
-            if hook == "enrol_tasks" {
-                enrol = Some(link);
-            } else {
-                links.push((hook, link));
-            }
-        }
-        let enrol = enrol.ok_or_else(|| LoadError::Attach {
-            hook: "enrol_tasks".to_owned(),
-            source: libbpf_rs::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()),
-        })?;
-
-        let maps = &skeleton.maps;
-        let handle = |name, map: &libbpf_rs::Map<'_>| {
-            MapHandle::try_from(map).map_err(|source| LoadError::Map { map: name, source })
-        };
-        let shelves = [
-            handle("rules_64k", &maps.rules_64k)?,
-            handle("rules_512k", &maps.rules_512k)?,
-            handle("rules_4m", &maps.rules_4m)?,
-            handle("rules_32m", &maps.rules_32m)?,
-        ];
+        let Attached {
+            links,
+            enrol,
+            left_out,
+            place,
+            is_adopted,
+            maps,
+            others,
+        } = Attached::get()?;
+        let [
+            workloads,
+            roots,
+            cgroups,
+            losses,
+            bss,
+            alerts,
+            guard,
+            rules @ ..,
+        ] = maps;
         let mut kernel = Self {
             links,
             left_out,
             enrol,
-            workloads: handle("workloads", &maps.workloads)?,
-            roots: handle("roots", &maps.roots)?,
-            cgroups: handle("cgroups", &maps.cgroups)?,
-            losses: handle("losses", &maps.losses)?,
-            bss: handle(".bss", &maps.bss)?,
-            alerts: handle("alerts", &maps.alerts)?,
-            tables: Tables::new(shelves, abi::limit::ABI_TABLE_SLACK.0),
-            in_force: HashMap::new(),
+            workloads,
+            roots,
+            cgroups,
+            losses,
+            bss,
+            alerts,
+            guard,
+            others,
+            tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
+            in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
             next_index: 1,
-            reported: [0; LossStage::ALL.len()],
-            told: (0, 0),
+            told: Globals::default(),
+            place,
+            unclaimed: None,
         };
-        kernel
-            .in_force
-            .insert(WorkloadIndex::HOST, InForce::default());
+        if is_adopted {
+            kernel.adopt().map_err(LoadError::Adopt)?;
+        }
         Ok(kernel)
+    }
+
+    /// Learns what is in force.
+    fn adopt(&mut self) -> Result<(), ApplyError> {
+        let told = self.read_globals()?;
+        let failed = |source| ApplyError::Map {
+            doing: "reading what is in force",
+            source,
+        };
+        let mut unclaimed = BTreeSet::new();
+        for cgroup in self.cgroups.keys() {
+            let index = self
+                .cgroups
+                .lookup(&cgroup, MapFlags::ANY)
+                .map_err(failed)?;
+            let index = index.and_then(|index| index.first_chunk().copied());
+            if let (Some(index), Some(cgroup)) = (index, cgroup.first_chunk().copied()) {
+                let index = WorkloadIndex(u32::from_ne_bytes(index));
+                unclaimed.insert(index);
+                self.in_force.entry(index).or_default().cgroup = Some(u64::from_ne_bytes(cgroup));
+            }
+        }
+        for (index, there) in &mut self.in_force {
+            let key = index.0.to_ne_bytes();
+            let entry = self.workloads.lookup(&key, MapFlags::ANY).map_err(failed)?;
+            let active = entry.and_then(|entry| entry.first_chunk().copied());
+            let active = active.map_or(0, u64::from_ne_bytes);
+            if active != 0 {
+                there.content = Some(self.tables.adopt(active)?);
+                let flags = active >> abi::active::ABI_ACTIVE_FLAGS_SHIFT.0;
+                there.flags = u32::try_from(flags).unwrap_or(0);
+            }
+        }
+        self.tables.adopted(told.next_ruleset, told.next_slots)?;
+        self.next_index = told.next_workload.max(1);
+        self.told = told;
+        self.unclaimed = Some(unclaimed);
+        Ok(())
+    }
+
+    /// Whether the programs were attached by an earlier agent.
+    pub fn is_adopted(&self) -> bool {
+        self.unclaimed.is_some()
+    }
+
+    /// All workloads are known now: ends those that an earlier agent bound and nobody claimed, and
+    /// removes programs of other builds, whose part these have taken over. Gives the number of
+    /// workloads and the programs.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; then some are left, and the next call tries again.
+    pub fn all_known(&mut self) -> Result<(usize, Vec<String>), SettleError> {
+        let unclaimed = self.unclaimed.clone().unwrap_or_default();
+        for index in &unclaimed {
+            self.unbind(*index)?;
+            if let Some(left) = &mut self.unclaimed {
+                left.remove(index);
+            }
+        }
+        Ok((unclaimed.len(), self.place.remove_others()?))
     }
 
     /// Names of the attached programs, which are those of their hooks.
@@ -223,18 +254,43 @@ impl Kernel {
         &self.left_out
     }
 
-    /// Opens the channel of alerts.
+    /// Opens the channel of alerts, once.
     ///
     /// # Errors
     ///
     /// When its memory cannot be mapped.
-    pub fn reader(&self) -> Result<Reader, LoadError> {
+    pub fn reader(&mut self) -> Result<Reader, LoadError> {
+        let others = std::mem::take(&mut self.others);
         MapHandle::try_from(&self.alerts)
-            .map(Reader::new)
+            .map(|alerts| Reader::new(alerts, others))
             .map_err(|source| LoadError::Map {
                 map: "alerts",
                 source,
             })
+    }
+
+    /// From now on nobody but the caller's program, the one beside it, and the first process of the
+    /// host may signal or trace the caller, or change what the programs consist of.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn protect(&self, protection: Protection) -> Result<(), ApplyError> {
+        let pins = self.place.identity();
+        let guard = protection.in_words(std::process::id(), pins);
+        self.store(&self.guard, "protecting what enforces", 0, &guard)?;
+        // The kernel fills in where the caller's program is.
+        self.enrol()
+    }
+
+    /// Lets the next agent be any program of the host.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn take_leave(&self, protection: Protection) -> Result<(), ApplyError> {
+        let guard = protection.in_words(0, self.place.identity());
+        self.store(&self.guard, "taking leave", 0, &guard)
     }
 
     /// Makes a cgroup, given by its id, a workload. From now on every `execve` below it by a task of
@@ -244,6 +300,9 @@ impl Kernel {
     ///
     /// When there are too many workloads, or the kernel refuses.
     pub fn bind(&mut self, cgroup: u64) -> Result<WorkloadIndex, ApplyError> {
+        if let Some(index) = self.claim(cgroup) {
+            return Ok(index);
+        }
         let index = self.free_index()?;
         // Order matters: the row is clean before a task can enter it.
         self.store(&self.workloads, "clearing a workload", index.0, &[0; 8])?;
@@ -265,6 +324,18 @@ impl Kernel {
         );
         self.tell(0)?;
         Ok(index)
+    }
+
+    /// The row that an earlier agent gave to a cgroup.
+    fn claim(&mut self, cgroup: u64) -> Option<WorkloadIndex> {
+        let unclaimed = self.unclaimed.as_mut()?;
+        let is_its = |index: &WorkloadIndex| {
+            let there = self.in_force.get(index);
+            there.is_some_and(|there| there.cgroup == Some(cgroup))
+        };
+        let index = unclaimed.iter().copied().find(is_its)?;
+        unclaimed.remove(&index);
+        Some(index)
     }
 
     /// Ends a workload: its cgroup is no longer bound and its row holds no rules.
@@ -361,15 +432,15 @@ impl Kernel {
         switched.and_then(|()| self.tell(0)).map(|()| applied)
     }
 
-    /// What was lost or undecidable in the kernel since the last call.
+    /// What was lost or undecidable in the kernel and was not told yet.
     ///
     /// # Errors
     ///
     /// When the counters cannot be read.
-    pub fn losses(&mut self) -> Result<Vec<Loss>, ApplyError> {
+    pub fn losses(&self) -> Result<Vec<Loss>, ApplyError> {
         let mut new = Vec::new();
-        let counted = 0..abi::loss::ABI_LOSS_COUNT.0;
-        for ((key, stage), reported) in counted.zip(LossStage::ALL).zip(&mut self.reported) {
+        let stages = (0u32..).zip(LossStage::ALL);
+        for ((key, stage), told) in stages.zip(self.told.losses_told) {
             let each_cpu = self
                 .losses
                 .lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)
@@ -382,15 +453,31 @@ impl Kernel {
                 .iter()
                 .filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_ne_bytes))
                 .sum();
-            if total > *reported {
+            if total > told {
                 new.push(Loss {
                     stage,
-                    count: total - *reported,
+                    count: total - told,
                 });
-                *reported = total;
             }
         }
         Ok(new)
+    }
+
+    /// These losses were told, and are not told again, by no other agent either.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to keep that.
+    pub fn losses_told(&mut self, losses: &[Loss]) -> Result<(), ApplyError> {
+        let mut globals = self.told.clone();
+        for (stage, told) in LossStage::ALL.into_iter().zip(&mut globals.losses_told) {
+            *told += losses
+                .iter()
+                .filter(|loss| loss.stage == stage)
+                .map(|loss| loss.count)
+                .sum::<u64>();
+        }
+        self.tell_globals(globals)
     }
 
     fn free_index(&mut self) -> Result<WorkloadIndex, ApplyError> {
@@ -411,19 +498,66 @@ impl Kernel {
     /// Tells the programs whether looking for bound cgroups is worth while, and what some workload has
     /// rules about or will have in a moment (`soon`).
     fn tell(&mut self, soon: u32) -> Result<(), ApplyError> {
-        let bound = u32::try_from(self.in_force.len() - 1).unwrap_or(u32::MAX);
-        let flags = self.in_force.values().fold(soon, |all, w| all | w.flags);
-        if self.told == (bound, flags) {
+        self.tell_globals(Globals {
+            bound_cgroups: u32::try_from(self.in_force.len() - 1).unwrap_or(u32::MAX),
+            flags_anywhere: self.in_force.values().fold(soon, |all, w| all | w.flags),
+            next_workload: self.next_index,
+            next_ruleset: self.tables.next_number(),
+            next_slots: self.tables.next_slots(),
+            losses_told: self.told.losses_told,
+        })
+    }
+
+    fn tell_globals(&mut self, globals: Globals) -> Result<(), ApplyError> {
+        if self.told == globals {
             return Ok(());
         }
-        let mut globals = [0; size_of::<abi::enforce_bss>()];
-        let at = offset_of!(abi::enforce_bss, bound_cgroups);
-        put(&mut globals, at, bound);
-        let at = offset_of!(abi::enforce_bss, flags_anywhere);
-        put(&mut globals, at, flags);
-        self.store(&self.bss, "saying what is in force", 0, &globals)?;
-        self.told = (bound, flags);
+        let mut bytes = [0; size_of::<abi::enforce_bss>()];
+        for (at, value) in [
+            (BOUND_CGROUPS, globals.bound_cgroups),
+            (FLAGS_ANYWHERE, globals.flags_anywhere),
+            (NEXT_WORKLOAD, globals.next_workload),
+            (NEXT_RULESET, globals.next_ruleset),
+        ] {
+            put(&mut bytes, at, value);
+        }
+        for (class, next) in globals.next_slots.into_iter().enumerate() {
+            put(&mut bytes, NEXT_SLOTS + class * size_of::<u32>(), next);
+        }
+        let told = globals.losses_told.iter().flat_map(|n| n.to_ne_bytes());
+        let room = bytes.iter_mut().skip(LOSSES_TOLD);
+        room.zip(told).for_each(|(to, from)| *to = from);
+        self.store(&self.bss, "saying what is in force", 0, &bytes)?;
+        self.told = globals;
         Ok(())
+    }
+
+    fn read_globals(&self) -> Result<Globals, ApplyError> {
+        let bytes = self
+            .bss
+            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|source| ApplyError::Map {
+                doing: "reading what was in force",
+                source,
+            })?
+            .unwrap_or_default();
+        let word = |at: usize| {
+            let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk().copied());
+            bytes.map_or(0, u32::from_ne_bytes)
+        };
+        let mut losses_told = [0; KERNEL_STAGES];
+        let (counts, _) = bytes.get(LOSSES_TOLD..).unwrap_or_default().as_chunks();
+        for (told, count) in losses_told.iter_mut().zip(counts) {
+            *told = u64::from_ne_bytes(*count);
+        }
+        Ok(Globals {
+            bound_cgroups: word(BOUND_CGROUPS),
+            flags_anywhere: word(FLAGS_ANYWHERE),
+            next_workload: word(NEXT_WORKLOAD),
+            next_ruleset: word(NEXT_RULESET),
+            next_slots: [0, 1, 2, 3].map(|class| word(NEXT_SLOTS + class * size_of::<u32>())),
+            losses_told,
+        })
     }
 
     fn store(
@@ -437,6 +571,15 @@ impl Kernel {
             .map_err(|source| ApplyError::Map { doing, source })
     }
 }
+
+/// Where losses are counted in the kernel; the other stages are the agent's.
+const KERNEL_STAGES: usize = abi::loss::ABI_LOSS_COUNT.0 as usize;
+const BOUND_CGROUPS: usize = offset_of!(abi::enforce_bss, bound_cgroups);
+const FLAGS_ANYWHERE: usize = offset_of!(abi::enforce_bss, flags_anywhere);
+const NEXT_WORKLOAD: usize = offset_of!(abi::enforce_bss, next_workload);
+const NEXT_RULESET: usize = offset_of!(abi::enforce_bss, next_ruleset);
+const NEXT_SLOTS: usize = offset_of!(abi::enforce_bss, next_slots);
+const LOSSES_TOLD: usize = offset_of!(abi::enforce_bss, losses_told);
 
 /// The flags of a workload's entry; `None` when the ruleset says nothing at all.
 fn flags(rules: &Ruleset, mode: Mode) -> Option<u32> {

@@ -11,11 +11,14 @@
 //! in force.
 
 mod abi;
+mod attach;
 mod decode;
+mod guard;
 mod harness;
 mod hooks;
 mod kernel;
 mod lower;
+mod pins;
 mod probe;
 mod refusal;
 mod report;
@@ -23,11 +26,14 @@ mod ring;
 mod self_test;
 mod tables;
 
+pub use attach::LoadError;
 pub use decode::DecodeError;
+pub use guard::Protection;
 pub use harness::Harness;
 pub use hooks::LeftOut;
-pub use kernel::{Applied, ApplyError, Kernel, LoadError, WorkloadIndex};
+pub use kernel::{Applied, ApplyError, Kernel, SettleError, WorkloadIndex};
 pub use lower::{LowerError, Table, lower};
+pub use pins::{PinError, running_agent, uninstall};
 pub use probe::{Feature, Requirement, Support, probe};
 pub use refusal::Refusal;
 pub use report::{Outcome, Report, Tried, report};

@@ -154,6 +154,13 @@ pub fn lower(rules: &Ruleset) -> Result<Table, LowerError> {
     let version = abi::limit::ABI_VERSION.0;
     put(&mut out, offset_of!(abi::rs_header, abi), version);
 
+    let content = offset_of!(abi::rs_header, content);
+    let id = rules.content_id();
+    out.iter_mut()
+        .skip(content)
+        .zip(id.as_bytes())
+        .for_each(|(to, from)| *to = *from);
+
     put_branches(&mut out, rules)?;
     let mut branches_before = 0;
     for (slot, category) in CATEGORIES {

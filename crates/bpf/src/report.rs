@@ -6,8 +6,8 @@
 //! refuses, and why. Needs root, changes nothing, and takes as long as loading does.
 
 use crate::abi;
+use crate::attach::LoadError;
 use crate::hooks;
-use crate::kernel::LoadError;
 use crate::probe::{Feature, features};
 use crate::refusal::{Refusal, explained};
 use libbpf_rs::Program;

@@ -12,19 +12,36 @@ use std::time::Duration;
 /// How long a wait for events lasts before the reader looks whether it shall stop.
 const STOP_CHECK: Duration = Duration::from_millis(200);
 
+/// A workload that is in no table.
+const UNKNOWN: u32 = u32::MAX;
+
+fn foreign(event: KernelEvent) -> KernelEvent {
+    KernelEvent {
+        workload: UNKNOWN,
+        ruleset: 0,
+        ..event
+    }
+}
+
 /// The receiving end of the alerts.
 #[derive(Debug)]
 pub struct Reader {
     alerts: MapHandle,
+    /// Of programs that an earlier agent of another build left attached.
+    others: Vec<MapHandle>,
 }
 
 impl Reader {
-    pub(crate) fn new(alerts: MapHandle) -> Self {
-        Self { alerts }
+    pub(crate) fn new(alerts: MapHandle, others: Vec<MapHandle>) -> Self {
+        Self { alerts, others }
     }
 
     /// Hands every record to `sink` until `go_on` says no; what is in the buffer then is still
-    /// handed on.
+    /// handed on. A record leaves the buffer when `sink` has returned: who is killed in between gets
+    /// it again.
+    ///
+    /// What other builds' programs reported comes with a workload that is in no table and without a rule:
+    /// their numbers mean something else.
     ///
     /// # Errors
     ///
@@ -32,13 +49,19 @@ impl Reader {
     pub fn run(
         self,
         go_on: impl Fn() -> bool,
-        mut sink: impl FnMut(Result<KernelEvent, DecodeError>),
+        sink: impl Fn(Result<KernelEvent, DecodeError>),
     ) -> Result<(), libbpf_rs::Error> {
         let mut builder = RingBufferBuilder::new();
         builder.add(&self.alerts, |record| {
             sink(decode(record));
             0
         })?;
+        for others in &self.others {
+            builder.add(others, |record| {
+                sink(decode(record).map(foreign));
+                0
+            })?;
+        }
         let ring = builder.build()?;
         while go_on() {
             match ring.poll(STOP_CHECK) {

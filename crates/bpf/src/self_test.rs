@@ -5,8 +5,9 @@
 //! error. So before anything is enforced, the decision code answers some questions in this very
 //! kernel, whose right answers the reference gives. Takes milliseconds and attaches to nothing.
 
+use crate::attach::LoadError;
 use crate::harness::Harness;
-use crate::kernel::{ApplyError, LoadError};
+use crate::kernel::ApplyError;
 use gorget_engine::conformance::{Scenario, ScenarioError};
 use gorget_engine::{CompileError, compile, decide};
 use gorget_model::{Access, Category, Modes, Object, Subject, Verdict};

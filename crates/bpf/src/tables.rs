@@ -11,7 +11,8 @@ use crate::lower::{SizeClass, lower};
 use gorget_engine::{ContentId, Ruleset};
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Names a ruleset in the kernel and in events; never used twice while the agent runs.
@@ -52,6 +53,24 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The reverse of [`Place::active`].
+    fn named_by(active: u64) -> Result<Self, ApplyError> {
+        let part = |shift: abi::active, mask: u64| active >> shift.0 & mask;
+        let slots = u64::from(abi::active::ABI_ACTIVE_SLOT_MASK.0);
+        let classes = u64::from(abi::active::ABI_ACTIVE_CLASS_MASK.0);
+        let class = part(abi::active::ABI_ACTIVE_CLASS_SHIFT, classes);
+        let size_class = SizeClass::ALL
+            .into_iter()
+            .find(|c| u64::from(c.number()) == class)
+            .ok_or(ApplyError::Entry(active))?;
+        let slot = part(abi::active::ABI_ACTIVE_SLOT_SHIFT, slots);
+        Ok(Self {
+            number: RulesetNumber(u32::try_from(active & u64::from(u32::MAX)).unwrap_or(0)),
+            size_class,
+            slot: u32::try_from(slot).unwrap_or(0),
+        })
+    }
+
     /// The word that puts it in force.
     pub(crate) fn active(self, flags: u32) -> u64 {
         u64::from(self.number.0)
@@ -75,6 +94,59 @@ impl Tables {
             installed: HashMap::new(),
             next_number: 1,
         }
+    }
+
+    /// The number of the next ruleset that is installed.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.next_number
+    }
+
+    /// Takes over the table that a workload's entry names, and says what is in it.
+    pub(crate) fn adopt(&mut self, active: u64) -> Result<ContentId, ApplyError> {
+        let place = Place::named_by(active)?;
+        let shelf = self.shelf(place.size_class);
+        let content = shelf.content(place.slot)?;
+        shelf.next = shelf.next.max(place.slot + 1);
+        self.installed
+            .entry(content)
+            .or_insert(Installed {
+                number: place.number,
+                size_class: place.size_class,
+                slot: place.slot,
+                users: 0,
+            })
+            .users += 1;
+        Ok(content)
+    }
+
+    /// The next slot of each size class.
+    pub(crate) fn next_slots(&self) -> [u32; 4] {
+        self.shelves.each_ref().map(|shelf| shelf.next)
+    }
+
+    /// Every table in use was adopted: removes the others, and goes on with these numbers. What an
+    /// agent that was killed put in the very next slot is overwritten when that is used.
+    pub(crate) fn adopted(
+        &mut self,
+        next_number: u32,
+        next_slots: [u32; 4],
+    ) -> Result<(), ApplyError> {
+        self.next_number = next_number.max(1);
+        for (size_class, next) in SizeClass::ALL.into_iter().zip(next_slots) {
+            let used: HashSet<u32> = self
+                .installed
+                .values()
+                .filter(|there| there.size_class == size_class)
+                .map(|there| there.slot)
+                .collect();
+            let shelf = self.shelf(size_class);
+            shelf.next = shelf.next.max(next);
+            for slot in (0..shelf.next).filter(|slot| !used.contains(slot)) {
+                shelf.clear(slot)?;
+                shelf.free.push(slot);
+            }
+        }
+        Ok(())
     }
 
     /// Installs a ruleset, or shares the one that is there.
@@ -134,6 +206,43 @@ impl Tables {
 }
 
 impl Shelf {
+    /// What is in a slot.
+    fn content(&self, slot: u32) -> Result<ContentId, ApplyError> {
+        let doing = "reading a ruleset's table";
+        let failed = |source| ApplyError::Map { doing, source };
+        let missing = || {
+            failed(libbpf_rs::Error::from(std::io::Error::from(
+                std::io::ErrorKind::NotFound,
+            )))
+        };
+        let id = self
+            .map
+            .lookup(&slot.to_ne_bytes(), MapFlags::ANY)
+            .map_err(failed)?
+            .and_then(|id| id.first_chunk().copied().map(u32::from_ne_bytes))
+            .ok_or_else(missing)?;
+        let table = MapHandle::from_map_id(id)
+            .and_then(|inner| inner.lookup(&0u32.to_ne_bytes(), MapFlags::ANY))
+            .map_err(failed)?
+            .ok_or_else(missing)?;
+        table
+            .get(offset_of!(abi::rs_header, content)..)
+            .and_then(|rest| rest.first_chunk().copied())
+            .map(ContentId::from_bytes)
+            .ok_or_else(missing)
+    }
+
+    /// Removing waits for every program that runs, looking does not.
+    fn clear(&self, slot: u32) -> Result<(), ApplyError> {
+        let doing = "removing a ruleset's table that nobody uses";
+        let failed = |source| ApplyError::Map { doing, source };
+        let key = slot.to_ne_bytes();
+        match self.map.lookup(&key, MapFlags::ANY).map_err(failed)? {
+            Some(_) => self.map.delete(&key).map_err(failed),
+            None => Ok(()),
+        }
+    }
+
     fn install(&mut self, table: &[u8]) -> Result<u32, ApplyError> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -175,6 +284,10 @@ impl Shelf {
         inner
             .update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
             .map_err(failed("filling a ruleset's table"))?;
+        // Nobody changes it any more, this agent included.
+        inner
+            .freeze()
+            .map_err(failed("freezing a ruleset's table"))?;
         self.map
             .update(
                 &slot.to_ne_bytes(),

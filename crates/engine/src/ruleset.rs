@@ -61,6 +61,11 @@ pub struct RuleInfo {
 pub struct ContentId([u8; 32]);
 
 impl ContentId {
+    /// From the raw hash, as it was kept somewhere.
+    pub fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
     /// The raw hash.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

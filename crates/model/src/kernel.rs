@@ -66,6 +66,23 @@ pub enum Operation {
     Capable,
     /// What a preset describes, at the hook where it can be seen.
     Preset(Preset),
+    /// Against Gorget itself.
+    Tamper(Tamper),
+}
+
+/// An attempt to end or change what enforces, by anything but the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tamper {
+    /// `task_kill`: a signal to the agent.
+    Signal,
+    /// `ptrace_access_check`: tracing the agent, or reading or writing its memory.
+    Trace,
+    /// `bpf_map`: one of the kernel's tables is opened for writing.
+    Table,
+    /// `bpf`: a program is to be detached or replaced.
+    Link,
+    /// `path_unlink`, `path_rmdir`, `path_rename`, `sb_umount` of what is pinned.
+    Pin,
 }
 
 impl Operation {
@@ -99,7 +116,7 @@ impl Operation {
             | Self::SocketSend => Category::Network,
             Self::Lookup => Category::Dns,
             Self::Capable => Category::Capability,
-            Self::Preset(_) => Category::Preset,
+            Self::Preset(_) | Self::Tamper(_) => Category::Preset,
         }
     }
 
@@ -136,6 +153,11 @@ impl Operation {
             Self::Preset(Preset::AnonymousMapExec) => "MMAP_FILE",
             Self::Preset(Preset::FilelessExec | Preset::Exec) => "SECURITY_BPRM_CHECK",
             Self::Preset(Preset::ProtectEnv | Preset::ProtectProc) => "FILE_OPEN",
+            Self::Tamper(Tamper::Signal) => "TASK_KILL",
+            Self::Tamper(Tamper::Trace) => "PTRACE_ACCESS_CHECK",
+            Self::Tamper(Tamper::Table) => "BPF_MAP",
+            Self::Tamper(Tamper::Link) => "BPF",
+            Self::Tamper(Tamper::Pin) => "FILE_UNLINK",
         }
     }
 }

@@ -25,7 +25,7 @@ pub use device::{Device, class_by_name};
 pub use event::{
     Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process,
 };
-pub use kernel::{KernelEvent, Loss, LossStage, Operation, TaskInfo};
+pub use kernel::{KernelEvent, Loss, LossStage, Operation, Tamper, TaskInfo};
 pub use network::{Protocol, Socket};
 pub use preset::Preset;
 pub use syscall::Syscall;

@@ -19,6 +19,8 @@ const ENDED_RULESETS: usize = 1024;
 
 /// Policy name of what no rule decided.
 const DEFAULT_POSTURE: &str = "DefaultPosture";
+/// The policy's name in alerts about attempts against Gorget itself, which no policy describes.
+const SELF_PROTECTION: &str = "SelfProtection";
 
 /// What is known about workloads and rulesets.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl Tracker {
             node: Arc::clone(&self.node),
             workload,
             process,
-            policy: self.policy(ruleset, verdict.cause),
+            policy: self.policy(operation, ruleset, verdict.cause),
             kind,
             category: operation.category(),
             source,
@@ -116,11 +118,14 @@ impl Tracker {
         })
     }
 
-    fn policy(&self, ruleset: u32, cause: Cause) -> PolicyRef {
+    fn policy(&self, operation: Operation, ruleset: u32, cause: Cause) -> PolicyRef {
         let named = |name: &str| PolicyRef {
             name: name.to_owned(),
             ..PolicyRef::default()
         };
+        if let Operation::Tamper(_) = operation {
+            return named(SELF_PROTECTION);
+        }
         match cause {
             Cause::Rule(rule) => usize::try_from(rule.0)
                 .ok()

@@ -37,7 +37,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ),
     ("cli", &["policy", "engine", "k8s", "telemetry", "model"]),
     ("relay", &["k8s", "telemetry", "model"]),
-    ("vmtest", &["engine", "telemetry", "model"]),
+    ("vmtest", &["bpf", "engine", "telemetry", "policy", "model"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is in force outlives the agent: killed, stopped, started again, and removed on demand.
+#![cfg(test)]
+
+use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, Operation, alert_field, uninstall};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const SECRET: &str = "/data/secret";
+const PINS: &str = "/sys/fs/bpf/gorget";
+
+fn policy(name: &str, rules: &str) -> String {
+    format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: {name}}}\n\
+         spec:\n  selector: {{matchLabels: {{app: victim}}}}\n  {rules}\n"
+    )
+}
+
+struct Victim {
+    // Ended in this order.
+    actor: Actor,
+    container: Container,
+}
+
+impl Victim {
+    fn start() -> Self {
+        let (container, mut actor) = Actor::in_container("victim", &[("app", "victim")]);
+        let secret = container.root().join("data/secret");
+        fs::create_dir_all(secret.parent().unwrap()).unwrap();
+        fs::write(secret, "s").unwrap();
+        assert_eq!(actor.start_subject("/actor"), Done::Passed);
+        Self { actor, container }
+    }
+
+    fn does(&mut self, operation: Operation, path: &str) -> Done {
+        self.actor.perform("/actor", operation, path)
+    }
+}
+
+fn start_with_a_rule() -> (Agent, Victim) {
+    let rule = policy("guard", "file: {matchPaths: [{path: /data/secret}]}");
+    let mut agent = Agent::start_with("", &[("p.yaml", &rule)]);
+    let victim = Victim::start();
+    agent.wait_for("in force for `victim`: guard");
+    (agent, victim)
+}
+
+#[test]
+fn what_a_killed_agent_had_in_force_stays_and_the_next_one_tells_what_was_denied() {
+    let _containerd = Containerd::start();
+    let (agent, mut victim) = start_with_a_rule();
+    agent.kill();
+    assert_eq!(victim.does(Operation::Read, SECRET), Done::Denied);
+
+    let mut agent = Agent::start_again("");
+    let alert = agent.alert_about(SECRET);
+    assert_eq!(alert_field(&alert, "PolicyName"), "guard");
+    assert_eq!(alert_field(&alert, "ContainerName"), "victim");
+    assert_eq!(victim.does(Operation::Write, SECRET), Done::Denied);
+    let alert = agent.alert_about(SECRET);
+    assert_eq!(alert_field(&alert, "PolicyName"), "guard");
+}
+
+#[test]
+fn policies_that_changed_while_no_agent_ran_are_put_in_force_by_the_next() {
+    let _containerd = Containerd::start();
+    let (agent, mut victim) = start_with_a_rule();
+    assert_eq!(victim.does(Operation::Create, "/data/new"), Done::Passed);
+    let rule = policy("other", "file: {matchPaths: [{path: /data/new}]}");
+    agent.write_policy("p.yaml", &rule);
+    agent.kill();
+
+    let mut agent = Agent::start_until("", "took over what is in force");
+    agent.wait_for("in force for `victim`: other");
+    assert_eq!(victim.does(Operation::Read, SECRET), Done::Passed);
+    assert_eq!(victim.does(Operation::Read, "/data/new"), Done::Denied);
+}
+
+#[test]
+fn a_container_that_ended_while_no_agent_ran_leaves_nothing_behind() {
+    let _containerd = Containerd::start();
+    let (agent, victim) = start_with_a_rule();
+    agent.kill();
+    drop(victim);
+    let mut agent = Agent::start_again("");
+    agent.wait_for("1 workloads that ended while no agent ran are released");
+    let mut victim = Victim::start();
+    agent.wait_for("in force for `victim`: guard");
+    assert_eq!(victim.does(Operation::Read, SECRET), Done::Denied);
+}
+
+#[test]
+fn a_stopped_agent_leaves_its_rules_in_force_until_they_are_removed() {
+    let _containerd = Containerd::start();
+    let (agent, mut victim) = start_with_a_rule();
+    assert!(agent.stop().success());
+    assert_eq!(victim.does(Operation::Read, SECRET), Done::Denied);
+    assert!(fs::exists(PINS).unwrap());
+    uninstall();
+    assert_eq!(victim.does(Operation::Read, SECRET), Done::Passed);
+    assert!(!fs::exists(PINS).unwrap());
+}
+
+/// How often the agent is killed.
+const KILLS: usize = 200;
+/// What it said last when it is killed.
+const MOMENTS: [&str; 6] = [
+    "test questions",
+    "took over what is in force",
+    "connected to",
+    "in force for `victim`",
+    "containers are known",
+    "ready: ",
+];
+const ALERTS: &str = "/tmp/gorget-alerts.json";
+const ATTACKED: &str = "file: {matchDirectories: [{dir: /data/, recursive: true}]}\n  \
+     process: {matchPaths: [{path: /bin/blocked}]}\n  network: {matchProtocols: [{protocol: tcp}]}";
+/// TCP over IPv4.
+const SOCKET: &str = "2 1 6";
+
+/// What an attacker did until told to stop: how often each operation was tried.
+fn attack(victim: &mut Victim, go_on: &AtomicBool) -> BTreeMap<&'static str, usize> {
+    let mut tried = BTreeMap::new();
+    while go_on.load(Ordering::Acquire) {
+        for (what, operation, object) in [
+            ("FILE_OPEN", Operation::Read, SECRET),
+            ("SECURITY_BPRM_CHECK", Operation::Exec, "/bin/blocked"),
+            ("SOCKET_CREATE", Operation::Socket, SOCKET),
+            ("FILE_UNLINK", Operation::Unlink, SECRET),
+        ] {
+            assert_eq!(victim.does(operation, object), Done::Denied, "{what}");
+            *tried.entry(what).or_default() += 1;
+        }
+    }
+    tried
+}
+
+/// How many different alerts were written about each operation. Who is killed after it wrote an alert
+/// and before it said so has it written again: the same one, to the microsecond.
+fn told() -> BTreeMap<&'static str, usize> {
+    let text = fs::read_to_string(ALERTS).unwrap();
+    let different: BTreeSet<&str> = text.lines().collect();
+    let mut told = BTreeMap::new();
+    for line in different {
+        let alert: Value = serde_json::from_str(line).unwrap();
+        let data = alert.get("Data").and_then(Value::as_str).unwrap_or("");
+        for what in [
+            "FILE_OPEN",
+            "SECURITY_BPRM_CHECK",
+            "SOCKET_CREATE",
+            "FILE_UNLINK",
+        ] {
+            if data.contains(what) {
+                assert_eq!(alert_field(&alert, "PolicyName"), "guard", "{line}");
+                assert_eq!(alert_field(&alert, "ContainerName"), "victim", "{line}");
+                *told.entry(what).or_default() += 1;
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn two_hundred_killed_agents_let_nothing_through_and_lose_no_alert() {
+    let _containerd = Containerd::start();
+    drop(fs::remove_file(ALERTS));
+    let config = format!("logPath: {ALERTS}\n");
+    let mut agent = Agent::start_with(&config, &[("p.yaml", &policy("guard", ATTACKED))]);
+    let mut victim = Victim::start();
+    fs::create_dir_all(victim.container.root().join("bin")).unwrap();
+    fs::write(victim.container.root().join("bin/blocked"), "").unwrap();
+    agent.wait_for("in force for `victim`: guard");
+    let go_on = AtomicBool::new(true);
+    let (tried, mut agent) = std::thread::scope(|scope| {
+        let attacker = scope.spawn(|| attack(&mut victim, &go_on));
+        for said in MOMENTS.into_iter().cycle().take(KILLS) {
+            agent.kill();
+            agent = Agent::start_until(&config, said);
+        }
+        agent.kill();
+        let agent = Agent::start_again(&config);
+        go_on.store(false, Ordering::Release);
+        (attacker.join().unwrap(), agent)
+    });
+    // Alerts come in the order of what they are about: this is the last.
+    assert_eq!(victim.does(Operation::Create, "/data/last"), Done::Denied);
+    agent.wait_until("the last alert is written", || {
+        fs::read_to_string(ALERTS).is_ok_and(|text| text.contains("/data/last"))
+    });
+    println!("tried {tried:?}");
+    assert_eq!(told(), tried);
+    assert_eq!(
+        fs::read_to_string(ALERTS)
+            .unwrap()
+            .matches("new losses")
+            .count(),
+        0
+    );
+}
