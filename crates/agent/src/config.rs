@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the configuration is looked for when none is named.
 const DEFAULT_CONFIG: &str = "/etc/gorget/gorget.yaml";
+/// Where the agent keeps what must outlive it when no place is named.
+const DEFAULT_STATE: &str = "/var/lib/gorget";
 /// Where policies are looked for when no place is named.
 const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
 
@@ -91,6 +93,7 @@ struct ConfigSpec {
     #[serde(default)]
     node_labels: BTreeMap<String, String>,
     policy_dir: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     log_path: Option<String>,
     containerd_socket: Option<String>,
@@ -122,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) host: String,
     pub(crate) node_labels: BTreeMap<String, String>,
     pub(crate) policy_dir: PathBuf,
+    /// What the agent keeps for itself: applied policies.
+    pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
     pub(crate) containerd: Runtime,
@@ -182,6 +187,7 @@ impl Config {
             host,
             node_labels,
             policy_dir,
+            state_dir,
             socket,
             log_path,
             containerd_socket,
@@ -219,6 +225,7 @@ impl Config {
                 .clone()
                 .or(policy_dir)
                 .unwrap_or_else(|| DEFAULT_POLICIES.into()),
+            state_dir: state_dir.unwrap_or_else(|| DEFAULT_STATE.into()),
             socket: args
                 .socket
                 .clone()

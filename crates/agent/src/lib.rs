@@ -19,6 +19,8 @@ mod report;
 mod resolve;
 mod run;
 mod sinks;
+mod sources;
+mod store;
 mod tasks;
 
 pub use config::Args;

@@ -55,16 +55,10 @@ impl PolicyDir {
         }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Everything that is in force.
-    pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
-        self.files
-            .values()
-            .flat_map(|file| file.policies.iter().cloned())
-            .collect()
+    /// Everything that is in force, with the file that it comes from.
+    pub(crate) fn by_file(&self) -> impl Iterator<Item = (&Path, &Arc<Policy>)> {
+        let files = self.files.iter();
+        files.flat_map(|(path, file)| file.policies.iter().map(|policy| (path.as_path(), policy)))
     }
 
     /// Looks at the directory again.
@@ -222,11 +216,8 @@ mod tests {
         }
 
         fn in_force(&self) -> Vec<String> {
-            self.state
-                .policies()
-                .iter()
-                .map(|p| p.name.clone())
-                .collect()
+            let policies = self.state.by_file();
+            policies.map(|(_, policy)| policy.name.clone()).collect()
         }
     }
 

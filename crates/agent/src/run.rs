@@ -4,9 +4,9 @@
 use crate::clock;
 use crate::config::{Args, Config, OnStop, Runtime};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
-use crate::policies::PolicyDir;
 use crate::report::{Reporter, with_causes};
 use crate::sinks::Log;
+use crate::sources::{self, Sources};
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
 use gorget_bpf::{Kernel, Reader, Support, probe, running_agent, self_test, uninstall};
@@ -14,7 +14,6 @@ use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
 use gorget_model::{Event, Host, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
-use notify::{RecursiveMode, Watcher};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
@@ -28,8 +27,8 @@ use std::{fs, io};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-/// How long the directory must be quiet before it is read: an editor's write is several events.
-const SETTLE: Duration = Duration::from_millis(50);
+/// Questions of clients about policies that may wait; whoever asks more waits to ask.
+const QUESTIONS: usize = 16;
 
 /// How long an agent has that is told to stop.
 const END_LIMIT: Timespec = Timespec {
@@ -163,7 +162,6 @@ async fn live(config: Config) -> anyhow::Result<()> {
     )));
 
     let listener = gorget_telemetry::bind(&config.socket).context("opening the feed's socket")?;
-    let mut policies = PolicyDir::new(config.policy_dir.clone());
     let mut tasks = Tasks::default();
     let log = Log::open(&config.log, reporter.clone());
     if let Some(log) = log.clone() {
@@ -201,13 +199,16 @@ async fn live(config: Config) -> anyhow::Result<()> {
         })?
     };
 
-    let (watcher, dir_changes) = watch_dir(policies.path(), &reporter);
-    rescan(&mut policies, &commands, &reporter);
-    in_force(&commands).await?;
-    tasks.spawn(
-        "policies",
-        follow_policies(policies, dir_changes, commands.clone(), reporter.clone()),
-    );
+    let (watcher, dir_changes) = sources::watch(&config.policy_dir, &reporter);
+    let sources = Sources::start(
+        config.policy_dir.clone(),
+        &config.state_dir,
+        commands.clone(),
+        reporter.clone(),
+    )
+    .await?;
+    let (asking, asked) = mpsc::channel(QUESTIONS);
+    tasks.spawn("policies", sources.follow(dir_changes, asked));
     let socket = containerd_socket(&config.containerd);
     if socket.is_none() {
         let nobody = Change::Synced {
@@ -224,7 +225,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         tasks.spawn("containers", follow_containers(changes, commands.clone()));
     }
     let (end_feed, feed_ends) = oneshot::channel::<()>();
-    let feed = gorget_telemetry::serve(feeder, listener, async {
+    let feed = gorget_telemetry::serve(feeder, asking, listener, async {
         // Also when the sender is dropped.
         drop(feed_ends.await);
     });
@@ -265,15 +266,6 @@ async fn live(config: Config) -> anyhow::Result<()> {
         bail!("a thread of the agent failed");
     }
     ended
-}
-
-/// Waits until the enforcer has carried out what it was told.
-async fn in_force(commands: &Sender<Command>) -> anyhow::Result<()> {
-    let (told, done) = oneshot::channel();
-    commands
-        .send(Command::Done(told))
-        .context("the enforcer ended")?;
-    done.await.context("the enforcer ended")
 }
 
 /// The body of the thread that owns the kernel side.
@@ -369,63 +361,6 @@ fn containerd_socket(runtime: &Runtime) -> Option<PathBuf> {
             .find(|path| Path::new(path).exists())
             .or(CONTAINERD_SOCKETS.first())
             .map(PathBuf::from),
-    }
-}
-
-/// Watches the policy directory. The watch lives as long as what is returned first.
-fn watch_dir(
-    dir: &Path,
-    reporter: &Reporter,
-) -> (Option<notify::RecommendedWatcher>, mpsc::Receiver<()>) {
-    let (changed, changes) = mpsc::channel(1);
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the directory raises access events: they are not changes. A full channel means
-        // that a look at the directory is due already.
-        if !matches!(&event, Ok(event) if event.kind.is_access()) && changed.try_send(()).is_err() {
-            tracing::trace!("a look at the policy directory is due already");
-        }
-    })
-    .and_then(|mut watcher| {
-        watcher.watch(dir, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    match watcher {
-        Ok(watcher) => (Some(watcher), changes),
-        Err(error) => {
-            reporter.error(format!(
-                "changes in `{}` will not be noticed: {error}; create it and restart",
-                dir.display()
-            ));
-            (None, changes)
-        }
-    }
-}
-
-async fn follow_policies(
-    mut policies: PolicyDir,
-    mut changes: mpsc::Receiver<()>,
-    commands: Sender<Command>,
-    reporter: Reporter,
-) {
-    while changes.recv().await.is_some() {
-        while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
-        rescan(&mut policies, &commands, &reporter);
-    }
-    // Nothing watches: what is in force stays.
-    std::future::pending::<()>().await;
-}
-
-fn rescan(policies: &mut PolicyDir, commands: &Sender<Command>, reporter: &Reporter) {
-    let scan = policies.scan();
-    scan.notes.into_iter().for_each(|note| reporter.info(note));
-    scan.warnings
-        .into_iter()
-        .for_each(|warning| reporter.warn(warning));
-    scan.problems
-        .into_iter()
-        .for_each(|problem| reporter.error(problem));
-    if scan.changed {
-        drop(commands.send(Command::Policies(policies.policies())));
     }
 }
 

@@ -65,7 +65,10 @@ impl Store {
         }
         let parsed = parse(name, text);
         let of = |severity| {
-            let these = parsed.problems.iter().filter(move |p| p.severity == severity);
+            let these = parsed
+                .problems
+                .iter()
+                .filter(move |p| p.severity == severity);
             these.map(ToString::to_string).collect::<Vec<_>>()
         };
         let errors = of(ProblemSeverity::Error);
@@ -148,13 +151,18 @@ impl Store {
             }
             "DELETED" => {
                 let kind = kind.to_owned();
-                match self.delete(&DeleteRequest { kind, namespace, name }) {
+                match self.delete(&DeleteRequest {
+                    kind,
+                    namespace,
+                    name,
+                }) {
                     Ok(()) => (PolicyStatus::Deleted, None),
                     Err(refusal) => (PolicyStatus::Failure, Some(refusal)),
                 }
             }
             other => {
-                let why = format!("`type` is `{other}`, allowed are `ADDED`, `MODIFIED`, `DELETED`");
+                let why =
+                    format!("`type` is `{other}`, allowed are `ADDED`, `MODIFIED`, `DELETED`");
                 (PolicyStatus::Invalid, Some(Refusal::Invalid(why)))
             }
         };
@@ -279,7 +287,9 @@ mod tests {
     fn event(change: &str, name: &str, spec: Value) -> Vec<u8> {
         let metadata = json!({ "name": name, "creationTimestamp": null });
         let object = json!({ "metadata": metadata, "spec": spec });
-        json!({ "type": change, "object": object }).to_string().into_bytes()
+        json!({ "type": change, "object": object })
+            .to_string()
+            .into_bytes()
     }
 
     #[test]
@@ -293,12 +303,20 @@ mod tests {
         let reply = store.apply(&request(two)).unwrap();
         assert_eq!(reply.policies.len(), 2);
         assert!(reply.policies.iter().all(|policy| !policy.replaced));
-        assert_eq!(files(&store), ["KubeArmorPolicy:one.json", "KubeArmorPolicy:two.json"]);
+        assert_eq!(
+            files(&store),
+            ["KubeArmorPolicy:one.json", "KubeArmorPolicy:two.json"]
+        );
         let kept = fs::read_to_string(store.dir.join("KubeArmorPolicy:one.json")).unwrap();
         let text = POLICY.replace("NAME", "one");
-        assert_eq!(parse("a", &kept).policies[0].name, parse("b", &text).policies[0].name);
+        assert_eq!(
+            parse("a", &kept).policies[0].name,
+            parse("b", &text).policies[0].name
+        );
 
-        let reply = store.apply(&request(POLICY.replace("NAME", "one"))).unwrap();
+        let reply = store
+            .apply(&request(POLICY.replace("NAME", "one")))
+            .unwrap();
         assert!(reply.policies[0].replaced);
         let one = DeleteRequest {
             kind: "KubeArmorPolicy".to_owned(),
@@ -313,7 +331,9 @@ mod tests {
     #[test]
     fn one_error_keeps_everything_out_and_names_its_line() {
         let (_temp, store) = store();
-        let wrong = POLICY.replace("NAME", "two").replace("matchPaths", "matchPath");
+        let wrong = POLICY
+            .replace("NAME", "two")
+            .replace("matchPaths", "matchPath");
         let both = format!("{}---\n{wrong}", POLICY.replace("NAME", "one"));
         let refused = store.apply(&request(both)).unwrap_err();
         assert!(matches!(refused, Refusal::Invalid(why) if why.contains("test.yaml:14")));
@@ -346,24 +366,43 @@ mod tests {
         };
         let container = "KubeArmorPolicy";
         assert_eq!(is(container, "ADDED", "p", &spec), PolicyStatus::Applied);
-        assert_eq!(is(container, "MODIFIED", "p", &spec), PolicyStatus::Modified);
-        assert_eq!(is("KubeArmorHostPolicy", "ADDED", "p", &host), PolicyStatus::Applied);
+        assert_eq!(
+            is(container, "MODIFIED", "p", &spec),
+            PolicyStatus::Modified
+        );
+        assert_eq!(
+            is("KubeArmorHostPolicy", "ADDED", "p", &host),
+            PolicyStatus::Applied
+        );
         assert_eq!(
             files(&store),
             ["KubeArmorHostPolicy:p.json", "KubeArmorPolicy:p.json"]
         );
-        assert_eq!(is(container, "DELETED", "p", &json!({})), PolicyStatus::Deleted);
-        assert_eq!(is(container, "DELETED", "p", &json!({})), PolicyStatus::NotExist);
-        assert_eq!(is(container, "ADDED", "p", &json!({})), PolicyStatus::Invalid);
+        assert_eq!(
+            is(container, "DELETED", "p", &json!({})),
+            PolicyStatus::Deleted
+        );
+        assert_eq!(
+            is(container, "DELETED", "p", &json!({})),
+            PolicyStatus::NotExist
+        );
+        assert_eq!(
+            is(container, "ADDED", "p", &json!({})),
+            PolicyStatus::Invalid
+        );
         assert_eq!(is(container, "GUESSED", "p", &spec), PolicyStatus::Invalid);
         let network = "KubeArmorNetworkPolicy";
         assert_eq!(is(network, "ADDED", "p", &spec), PolicyStatus::NotEnabled);
-        assert_eq!(store.event(container, b"{\"type\"").0, PolicyStatus::Invalid);
+        assert_eq!(
+            store.event(container, b"{\"type\"").0,
+            PolicyStatus::Invalid
+        );
     }
 
     #[test]
     fn a_selector_without_labels_is_kept_and_other_empty_fields_are_not() {
-        let sent = json!({ "selector": {}, "file": {}, "tags": [], "process": { "matchPaths": null } });
+        let sent =
+            json!({ "selector": {}, "file": {}, "tags": [], "process": { "matchPaths": null } });
         assert_eq!(without_nothing(sent), json!({ "selector": {} }));
     }
 }

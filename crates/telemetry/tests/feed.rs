@@ -27,7 +27,7 @@ async fn served<F: Future>(client: impl FnOnce(Feeder, PathBuf) -> F) -> F::Outp
     let listener = bind(&path).unwrap();
     let feeder = Feeder::new();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = serve(feeder.clone(), listener, async {
+    let server = serve(feeder.clone(), nobody(), listener, async {
         stopped.await.unwrap();
     });
     let client = async {
@@ -222,7 +222,7 @@ async fn shutdown_ends_the_server_and_the_streams_of_its_clients() {
     let listener = bind(&path).unwrap();
     let feeder = Feeder::new();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = serve(feeder.clone(), listener, async {
+    let server = serve(feeder.clone(), nobody(), listener, async {
         stopped.await.unwrap();
     });
     let client = async {
@@ -285,4 +285,9 @@ async fn an_agent_that_is_not_there_is_an_error_that_names_the_socket() {
     let path = directory.path().join("gorget.sock");
     let error = Client::connect(&path).await.unwrap_err();
     assert!(error.to_string().contains(path.to_str().unwrap()));
+}
+
+/// Nobody answers questions about policies.
+fn nobody() -> tokio::sync::mpsc::Sender<gorget_telemetry::policies::Asked> {
+    tokio::sync::mpsc::channel(1).0
 }

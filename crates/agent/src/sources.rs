@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where policies come from: the directory that people write, and what clients applied.
+//!
+//! One task owns both, so that a change is put in force before the next is looked at. What clients
+//! apply is answered when it is in force.
+
+use crate::enforcer::Command;
+use crate::policies::{PolicyDir, Scan};
+use crate::report::Reporter;
+use crate::store::{self, Store};
+use anyhow::Context as _;
+use gorget_telemetry::policies::Asked;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long the directory must be quiet before it is read: an editor's write is several events.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Below the state directory.
+const APPLIED: &str = "policies";
+
+/// All policies, by where they come from.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    dir: PolicyDir,
+    applied: PolicyDir,
+    store: Store,
+    commands: Sender<Command>,
+    reporter: Reporter,
+}
+
+impl Sources {
+    /// Puts in force what is there.
+    pub(crate) async fn start(
+        policy_dir: PathBuf,
+        state_dir: &Path,
+        commands: Sender<Command>,
+        reporter: Reporter,
+    ) -> anyhow::Result<Self> {
+        let kept = state_dir.join(APPLIED);
+        let store = Store::open(kept.clone())
+            .with_context(|| format!("making `{}` (`stateDir`)", kept.display()))?;
+        let mut sources = Self {
+            dir: PolicyDir::new(policy_dir),
+            applied: PolicyDir::new(kept),
+            store,
+            commands,
+            reporter,
+        };
+        sources.look().await?;
+        Ok(sources)
+    }
+
+    /// Follows changes of the directory and answers clients until both are gone.
+    pub(crate) async fn follow(
+        mut self,
+        mut changes: mpsc::Receiver<()>,
+        mut asked: mpsc::Receiver<Asked>,
+    ) {
+        loop {
+            let looked = tokio::select! {
+                Some(()) = changes.recv() => {
+                    while let Ok(Some(())) = tokio::time::timeout(SETTLE, changes.recv()).await {}
+                    self.look().await
+                }
+                Some(asked) = asked.recv() => self.answer(asked).await,
+                else => break,
+            };
+            if let Err(error) = looked {
+                self.reporter.error(format!("{error:#}"));
+            }
+        }
+        // Nobody asks, nothing is noticed: what is in force stays.
+        std::future::pending::<()>().await;
+    }
+
+    async fn answer(&mut self, asked: Asked) -> anyhow::Result<()> {
+        // Whoever asked may have stopped waiting.
+        match asked {
+            Asked::Apply(request, answer) => {
+                let applied = self.store.apply(&request);
+                self.look().await?;
+                drop(answer.send(applied));
+            }
+            Asked::Delete(policy, answer) => {
+                let deleted = self.store.delete(&policy);
+                self.look().await?;
+                drop(answer.send(deleted));
+            }
+            Asked::Event(kind, event, answer) => {
+                let (status, why) = self.store.event(kind, &event);
+                if let Some(why) = why {
+                    let status = status.as_str_name();
+                    self.reporter
+                        .warn(format!("a client's {kind}, status `{status}`: {why}"));
+                }
+                self.look().await?;
+                drop(answer.send(status));
+            }
+            Asked::List(answer) => {
+                let all = self.dir.by_file().chain(self.applied.by_file());
+                let listed = all.map(|(file, policy)| store::listed(policy, file));
+                drop(answer.send(listed.collect()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at both directories, and waits until what changed is in force.
+    async fn look(&mut self) -> anyhow::Result<()> {
+        let scans = [self.dir.scan(), self.applied.scan()];
+        let changed = scans.iter().any(|scan| scan.changed);
+        for scan in scans {
+            self.report(scan);
+        }
+        if changed {
+            let all = self.dir.by_file().chain(self.applied.by_file());
+            let policies = all.map(|(_, policy)| policy.clone()).collect();
+            self.commands
+                .send(Command::Policies(policies))
+                .context("the enforcer ended")?;
+        }
+        let (told, done) = oneshot::channel();
+        self.commands
+            .send(Command::Done(told))
+            .context("the enforcer ended")?;
+        done.await.context("the enforcer ended")
+    }
+
+    fn report(&self, scan: Scan) {
+        let reporter = &self.reporter;
+        scan.notes.into_iter().for_each(|note| reporter.info(note));
+        for warning in scan.warnings {
+            reporter.warn(warning);
+        }
+        for problem in scan.problems {
+            reporter.error(problem);
+        }
+    }
+}
+
+/// Watches a policy directory. Without it changes are not noticed, and that is said.
+pub(crate) fn watch(
+    dir: &Path,
+    reporter: &Reporter,
+) -> (Option<RecommendedWatcher>, mpsc::Receiver<()>) {
+    let (changed, changes) = mpsc::channel(1);
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the directory raises access events: they are not changes. A full channel means
+        // that a look at the directory is due already.
+        if !matches!(&event, Ok(event) if event.kind.is_access()) && changed.try_send(()).is_err() {
+            tracing::trace!("a look at the policy directory is due already");
+        }
+    })
+    .and_then(|mut watcher| {
+        watcher.watch(dir, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    match watcher {
+        Ok(watcher) => (Some(watcher), changes),
+        Err(error) => {
+            reporter.error(format!(
+                "changes in `{}` will not be noticed: {error}; create it and restart",
+                dir.display()
+            ));
+            (None, changes)
+        }
+    }
+}
