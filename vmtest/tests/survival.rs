@@ -5,7 +5,8 @@
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, Operation, alert_field, uninstall};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SECRET: &str = "/data/secret";
@@ -103,11 +104,11 @@ fn a_stopped_agent_leaves_its_rules_in_force_until_they_are_removed() {
     assert!(!fs::exists(PINS).unwrap());
 }
 
-/// How often the agent is killed.
+/// How often the agent is killed; `GORGET_KILLS` says otherwise.
 const KILLS: usize = 200;
 /// What it said last when it is killed.
 const MOMENTS: [&str; 6] = [
-    "test questions",
+    "are in force already",
     "took over what is in force",
     "connected to",
     "in force for `victim`",
@@ -170,12 +171,15 @@ fn two_hundred_killed_agents_let_nothing_through_and_lose_no_alert() {
     let mut agent = Agent::start_with(&config, &[("p.yaml", &policy("guard", ATTACKED))]);
     let mut victim = Victim::start();
     fs::create_dir_all(victim.container.root().join("bin")).unwrap();
-    fs::write(victim.container.root().join("bin/blocked"), "").unwrap();
+    let blocked = victim.container.root().join("bin/blocked");
+    fs::write(&blocked, "").unwrap();
+    fs::set_permissions(&blocked, Permissions::from_mode(0o755)).unwrap();
     agent.wait_for("in force for `victim`: guard");
+    let kills = std::env::var("GORGET_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let go_on = AtomicBool::new(true);
     let (tried, mut agent) = std::thread::scope(|scope| {
         let attacker = scope.spawn(|| attack(&mut victim, &go_on));
-        for said in MOMENTS.into_iter().cycle().take(KILLS) {
+        for said in MOMENTS.into_iter().cycle().take(kills) {
             agent.kill();
             agent = Agent::start_until(&config, said);
         }

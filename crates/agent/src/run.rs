@@ -9,7 +9,9 @@ use crate::report::{Reporter, with_causes};
 use crate::sinks::Log;
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
-use gorget_bpf::{Kernel, Reader, Support, probe, running_agent, self_test, uninstall};
+use gorget_bpf::{
+    Kernel, Reader, Support, is_in_force, probe, running_agent, self_test, uninstall,
+};
 use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
 use gorget_model::{Event, Host, Node};
 use gorget_observe::Tracker;
@@ -72,8 +74,14 @@ fn start(args: &Args) -> anyhow::Result<()> {
     }
     let config = Config::load(args, &host_name)?;
     check_machine(Path::new("/"))?;
-    let questions = self_test().context("testing the kernel's decisions")?;
-    tracing::info!("this kernel decides {questions} test questions as it should");
+    if is_in_force() && !args.check {
+        tracing::info!(
+            "the programs are in force already: they were tested when they were attached"
+        );
+    } else {
+        let questions = self_test().context("testing the kernel's decisions")?;
+        tracing::info!("this kernel decides {questions} test questions as it should");
+    }
     if args.check {
         return Ok(());
     }
