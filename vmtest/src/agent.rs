@@ -119,7 +119,7 @@ impl Agent {
     /// # Panics
     ///
     /// When it does not come to that.
-    pub fn wait_until(&mut self, what: &str, holds: impl Fn() -> bool) {
+    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !holds() {
             if Instant::now() > deadline || !self.is_running() {

@@ -338,3 +338,59 @@ fn the_command_line_follows_the_feed() {
     assert_eq!(alert_field(&alert, "PolicyName"), "no-secrets");
     assert_eq!(alert_field(&alert, "ContainerName"), "victim");
 }
+
+/// Runs `gorget policy ...` against the agent: whether it succeeded, and what it said.
+fn policy(agent: &Agent, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(format!("{JOB}/gorget"))
+        .arg("policy")
+        .args(arguments)
+        .args(["--socket", agent.socket()])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn policies_are_applied_kept_over_a_restart_and_deleted() {
+    let _containerd = Containerd::start();
+    drop(fs::remove_dir_all("/var/lib/gorget"));
+    let mut agent = Agent::start("");
+    let mut victim = Victim::start();
+    agent.wait_for("no policy is in force for `victim`");
+    fs::write("/tmp/applied.yaml", BLOCK_SECRET).unwrap();
+    fs::write(
+        "/tmp/wrong.yaml",
+        BLOCK_SECRET.replace("matchPaths", "matchPath"),
+    )
+    .unwrap();
+
+    let (done, said) = policy(&agent, &["apply", "/tmp/wrong.yaml"]);
+    assert!(!done && said.contains("wrong.yaml:10:"), "{said}");
+    assert_eq!(victim.read(SECRET), Done::Passed);
+    let (done, said) = policy(&agent, &["apply", "/tmp/applied.yaml"]);
+    assert!(
+        done && said.contains("KubeArmorPolicy `no-secrets` applied"),
+        "{said}"
+    );
+    // When the command has ended it is in force.
+    assert_eq!(victim.read(SECRET), Done::Denied);
+    let (_, said) = policy(&agent, &["list"]);
+    assert!(
+        said.contains("default/no-secrets  /var/lib/gorget/policies/"),
+        "{said}"
+    );
+
+    agent.kill();
+    let mut agent = Agent::start_again("");
+    agent.wait_for("in force for `victim`: no-secrets");
+    assert_eq!(victim.read(SECRET), Done::Denied);
+    let (done, said) = policy(&agent, &["delete", "/tmp/applied.yaml"]);
+    assert!(done, "{said}");
+    assert_eq!(victim.read(SECRET), Done::Passed);
+    let (done, said) = policy(&agent, &["delete", "/tmp/applied.yaml"]);
+    assert!(
+        !done && said.contains("no KubeArmorPolicy `no-secrets` was applied"),
+        "{said}"
+    );
+}

@@ -7,6 +7,7 @@
 //!
 //! INVARIANT: a workload whose new rules cannot be compiled or installed keeps its old ones.
 
+use crate::clock;
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
 use gorget_bpf::{Applied, Kernel, Protection, WorkloadIndex};
@@ -105,7 +106,7 @@ impl Enforcer {
         } = setup;
         let workload = Arc::new(Workload::Host(host));
         lock(&tracker).workload(WorkloadIndex::HOST.0, Arc::clone(&workload));
-        let enforcer = Self {
+        let mut enforcer = Self {
             kernel,
             tracker,
             reporter,
@@ -129,6 +130,10 @@ impl Enforcer {
             protection,
             all_known: Some(all_known),
         };
+        match enforcer.kernel.boot_unix_micros(clock::boot_unix_micros()) {
+            Ok(boot) => lock(&enforcer.tracker).booted_at(boot),
+            Err(error) => enforcer.reporter.error(with_causes(&error)),
+        }
         // Learns the host's root directory, too.
         if let Err(error) = enforcer.kernel.protect(protection) {
             enforcer.reporter.error(with_causes(&error));

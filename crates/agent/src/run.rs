@@ -2,16 +2,18 @@
 //! Start, life and end of the agent.
 
 use crate::clock;
-use crate::config::{Args, Config, OnStop, Runtime};
+use crate::config::{Args, Config, LogPath, OnStop, Runtime};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::report::{Reporter, with_causes};
-use crate::sinks::Log;
+use crate::sinks;
 use crate::sources::{self, Sources};
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
-use gorget_bpf::{Kernel, Reader, Support, probe, running_agent, self_test, uninstall};
+use gorget_bpf::{
+    Kernel, Reader, Support, is_in_force, probe, running_agent, self_test, uninstall,
+};
 use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
-use gorget_model::{Event, Host, Node};
+use gorget_model::{Host, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -71,8 +73,14 @@ fn start(args: &Args) -> anyhow::Result<()> {
     }
     let config = Config::load(args, &host_name)?;
     check_machine(Path::new("/"))?;
-    let questions = self_test().context("testing the kernel's decisions")?;
-    tracing::info!("this kernel decides {questions} test questions as it should");
+    if is_in_force() && !args.check {
+        tracing::info!(
+            "the programs are in force already: they were tested when they were attached"
+        );
+    } else {
+        let questions = self_test().context("testing the kernel's decisions")?;
+        tracing::info!("this kernel decides {questions} test questions as it should");
+    }
     if args.check {
         return Ok(());
     }
@@ -150,22 +158,24 @@ async fn live(config: Config) -> anyhow::Result<()> {
             .trim()
             .to_owned(),
     });
-    let feeder = Feeder::new();
+    let feeder = match &config.log {
+        LogPath::None | LogPath::Stdout => Feeder::new(),
+        LogPath::File(path) => sinks::feeder_with_file(path.clone(), Arc::clone(&node)),
+    };
     let reporter = Reporter::new(Arc::clone(&node), feeder.clone());
     let users = fs::read_to_string("/etc/passwd")
         .map(|text| users(&text))
         .unwrap_or_default();
     let tracker = Arc::new(Mutex::new(Tracker::new(
-        node,
+        Arc::clone(&node),
         clock::boot_unix_micros(),
         users,
     )));
 
     let listener = gorget_telemetry::bind(&config.socket).context("opening the feed's socket")?;
     let mut tasks = Tasks::default();
-    let log = Log::open(&config.log, reporter.clone());
-    if let Some(log) = log.clone() {
-        tasks.spawn("log", log.run(feeder.clone()));
+    if config.log == LogPath::Stdout {
+        tasks.spawn("log", sinks::to_stdout(feeder.clone(), Arc::clone(&node)));
     }
 
     let (commands, received) = channel();
@@ -189,13 +199,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
             // What an earlier agent's programs reported can be told only when it is known of whom:
             // nothing is ever sent, the other end is dropped.
             let (Ok(()) | Err(_)) = all_known.recv();
-            let told = |event| {
-                if let Some(log) = &log {
-                    log.keep(&event);
-                }
-                feeder.publish(event);
-            };
-            read_events(reader, &reading, &tracker, told, &reporter)
+            read_events(reader, &reading, &tracker, &feeder, &reporter)
         })?
     };
 
@@ -304,7 +308,7 @@ fn read_events(
     reader: Reader,
     reading: &AtomicBool,
     tracker: &Mutex<Tracker>,
-    told: impl Fn(Event),
+    feeder: &Feeder,
     reporter: &Reporter,
 ) {
     let done = reader.run(
@@ -312,7 +316,7 @@ fn read_events(
         |record| match record {
             Ok(event) => {
                 let event = lock(tracker).enrich(event);
-                told(event);
+                feeder.publish(event);
             }
             Err(error) => reporter.error(format!("an event was lost: {}", with_causes(&error))),
         },

@@ -1,87 +1,108 @@
 // SPDX-License-Identifier: Apache-2.0
 //! JSON lines to standard output or a file.
 //!
-//! A file is written before an alert leaves the kernel's buffer: what a killed agent had not written,
-//! the next one gets again. Standard output is a subscriber of the feed like any other, because
-//! whoever reads it may be slow: it loses its own and is told how many, and nothing else waits for it.
+//! A file keeps everything: an event is in it before it leaves the kernel's buffer, so that the next
+//! agent gets what a killed one had not written. Standard output is a subscriber of the feed like any
+//! other, because whoever reads it may be slow: it loses its own and is told how many, and nothing else
+//! waits for it.
 
-use crate::config::LogPath;
+use crate::clock;
 use crate::enforcer::lock;
-use crate::report::{Reporter, with_causes};
-use gorget_model::Event;
+use crate::report::with_causes;
+use gorget_model::{Event, Level, Message, Node};
 use gorget_telemetry::{Feeder, JsonSink};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-/// Where the configuration wants events written. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Log {
-    writer: Arc<Mutex<Writer>>,
-    is_file: bool,
-}
-
+/// Writes to a sink, and knows what it could not write.
 #[derive(Debug)]
 struct Writer {
     sink: JsonSink,
     /// Events since writing began to fail.
     unwritten: u64,
-    reporter: Reporter,
+    node: Arc<Node>,
 }
 
-impl Log {
-    /// The sink that the configuration asks for.
-    pub(crate) fn open(log: &LogPath, reporter: Reporter) -> Option<Self> {
-        let (sink, is_file) = match log {
-            LogPath::None => return None,
-            LogPath::Stdout => (JsonSink::stdout(), false),
-            LogPath::File(path) => (JsonSink::file(path.clone()), true),
-        };
-        let writer = Writer {
-            sink,
-            unwritten: 0,
-            reporter,
-        };
-        Some(Self {
-            writer: Arc::new(Mutex::new(writer)),
-            is_file,
-        })
-    }
+/// A feeder whose events are all in a file.
+pub(crate) fn feeder_with_file(path: PathBuf, node: Arc<Node>) -> Feeder {
+    let writer = Mutex::new(Writer::new(JsonSink::file(path), node));
+    Feeder::kept_by(move |event| lock(&writer).write(event))
+}
 
-    /// Has an alert written before it is told to anybody, where that is possible.
-    pub(crate) fn keep(&self, alert: &Event) {
-        if self.is_file {
-            lock(&self.writer).write(alert);
-        }
-    }
-
-    /// Writes everything else until the feed ends.
-    pub(crate) async fn run(self, feeder: Feeder) {
-        let mut events = feeder.subscribe();
-        while let Some(event) = events.next().await {
-            if !(self.is_file && matches!(*event, Event::Alert(_))) {
-                lock(&self.writer).write(&event);
-            }
+/// Writes every event to standard output until the feed ends.
+pub(crate) async fn to_stdout(feeder: Feeder, node: Arc<Node>) {
+    let mut events = feeder.subscribe();
+    let mut writer = Writer::new(JsonSink::stdout(), node);
+    while let Some(event) = events.next().await {
+        // What cannot be written to standard output is said on standard error, and to the others.
+        if let Some(remark) = writer.write(&event) {
+            feeder.publish(remark);
         }
     }
 }
 
 impl Writer {
-    /// A failure is reported when it begins and, with how much is missing, when it ends.
-    fn write(&mut self, event: &Event) {
-        match self.sink.write(event) {
-            Ok(()) if self.unwritten > 0 => {
-                let missing = std::mem::take(&mut self.unwritten);
-                self.reporter
-                    .warn(format!("alerts are written again, {missing} are missing"));
-            }
-            Ok(()) => {}
-            Err(error) => {
-                if self.unwritten == 0 {
-                    let why = with_causes(&error);
-                    self.reporter
-                        .error(format!("alerts are not written: {why}"));
-                }
-                self.unwritten += 1;
-            }
+    fn new(sink: JsonSink, node: Arc<Node>) -> Self {
+        Self {
+            sink,
+            unwritten: 0,
+            node,
         }
+    }
+
+    /// A failure is reported when it begins and, with how much is missing, when it ends.
+    fn write(&mut self, event: &Event) -> Option<Event> {
+        let (level, text) = match self.sink.write(event) {
+            Ok(()) if self.unwritten == 0 => return None,
+            Ok(()) => {
+                let missing = std::mem::take(&mut self.unwritten);
+                let text = format!("events are written again, {missing} are missing");
+                tracing::warn!("{text}");
+                (Level::Warn, text)
+            }
+            Err(error) => {
+                self.unwritten += 1;
+                if self.unwritten > 1 {
+                    return None;
+                }
+                let text = format!("events are not written: {}", with_causes(&error));
+                tracing::error!("{text}");
+                (Level::Error, text)
+            }
+        };
+        Some(Event::Message(Message {
+            unix_micros: clock::unix_micros(),
+            node: Arc::clone(&self.node),
+            level,
+            text,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_written_is_counted_and_said_when_it_can_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("later/alerts.json");
+        let mut writer = Writer::new(JsonSink::file(path.clone()), Arc::default());
+        let event = Event::Message(Message {
+            unix_micros: 0,
+            node: Arc::default(),
+            level: Level::Info,
+            text: "something".to_owned(),
+        });
+        let said = |remark: Option<Event>| match remark {
+            Some(Event::Message(message)) => message.text,
+            Some(Event::Alert(_) | Event::Log(_)) | None => String::new(),
+        };
+        assert!(said(writer.write(&event)).contains("events are not written"));
+        assert_eq!(writer.write(&event), None);
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        assert!(said(writer.write(&event)).contains("2 are missing"));
+        assert_eq!(writer.write(&event), None);
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 2);
     }
 }

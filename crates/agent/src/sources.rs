@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use gorget_telemetry::policies::Asked;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -77,7 +78,7 @@ impl Sources {
     }
 
     async fn answer(&mut self, asked: Asked) -> anyhow::Result<()> {
-        // Whoever asked may have stopped waiting.
+        // Whoever asked may have stopped waiting: then nobody gets the answer.
         match asked {
             Asked::Apply(request, answer) => {
                 let applied = self.store.apply(&request);
@@ -97,7 +98,7 @@ impl Sources {
                         .warn(format!("a client's {kind}, status `{status}`: {why}"));
                 }
                 self.look().await?;
-                drop(answer.send(status));
+                let (Ok(()) | Err(_)) = answer.send(status);
             }
             Asked::List(answer) => {
                 let all = self.dir.by_file().chain(self.applied.by_file());
@@ -117,7 +118,7 @@ impl Sources {
         }
         if changed {
             let all = self.dir.by_file().chain(self.applied.by_file());
-            let policies = all.map(|(_, policy)| policy.clone()).collect();
+            let policies = all.map(|(_, policy)| Arc::clone(policy)).collect();
             self.commands
                 .send(Command::Policies(policies))
                 .context("the enforcer ended")?;

@@ -129,10 +129,7 @@ impl Store {
         let Metadata { name, namespace } = event.object.metadata;
         let (done, refused) = match event.change.as_str() {
             "ADDED" | "MODIFIED" => {
-                let mut metadata = json!({ "name": name });
-                if !namespace.is_empty() {
-                    metadata["namespace"] = namespace.into();
-                }
+                let metadata = without_nothing(json!({ "name": name, "namespace": namespace }));
                 let document = json!({
                     "apiVersion": "security.kubearmor.com/v1",
                     "kind": kind,
@@ -336,7 +333,7 @@ mod tests {
             .replace("matchPaths", "matchPath");
         let both = format!("{}---\n{wrong}", POLICY.replace("NAME", "one"));
         let refused = store.apply(&request(both)).unwrap_err();
-        assert!(matches!(refused, Refusal::Invalid(why) if why.contains("test.yaml:14")));
+        assert!(matches!(refused, Refusal::Invalid(why) if why.contains("test.yaml:15:")));
         assert!(files(&store).is_empty());
     }
 
@@ -386,10 +383,8 @@ mod tests {
             is(container, "DELETED", "p", &json!({})),
             PolicyStatus::NotExist
         );
-        assert_eq!(
-            is(container, "ADDED", "p", &json!({})),
-            PolicyStatus::Invalid
-        );
+        let wrong = json!({ "process": { "matchPaths": [{ "path": "no/root" }] } });
+        assert_eq!(is(container, "ADDED", "p", &wrong), PolicyStatus::Invalid);
         assert_eq!(is(container, "GUESSED", "p", &spec), PolicyStatus::Invalid);
         let network = "KubeArmorNetworkPolicy";
         assert_eq!(is(network, "ADDED", "p", &spec), PolicyStatus::NotEnabled);

@@ -60,6 +60,8 @@ enum abi_limit {
 	ABI_HARNESS_CASES = 1024,
 	/* Bytes of the ring buffer for alerts. */
 	ABI_ALERT_RING = 4194304,
+	/* Tasks that the kernel has no memory for and that are decided about all the same. */
+	ABI_RESERVES = 128,
 	/* Tables and links that are protected. Ids of links begin here. */
 	ABI_GUARDED = 256,
 	ABI_GUARDED_LINK = 0x40000000,

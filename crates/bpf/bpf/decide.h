@@ -512,7 +512,6 @@ inline_always void remember(struct remembered *slot, struct remembered *now, str
 
 verified_once int decide(struct task_ctx *t, struct request *q)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct remembered *now = NULL, *slot = NULL;
 	struct scratch *s;
 	int missing, todo = 0;
@@ -530,7 +529,7 @@ verified_once int decide(struct task_ctx *t, struct request *q)
 		if (is_remembered(slot, now, q, variant_bits(q)))
 			return 0;
 	}
-	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s)
 		return carry_out(q->active, ask_blind(q)) ? DENY : 0;
 	s->walk.workload = q->workload;
@@ -697,6 +696,8 @@ verified_once int check_program(u64 vfsmount, u64 dentry, u32 operation, u32 fla
 	struct request q = {};
 	struct task_ctx *t;
 
+	if (!(flags_anywhere & ABI_ACTIVE_PROCESS))
+		return 0;
 	t = identify_subject(&q);
 	if (operation == ABI_OP_EXEC && t && t->entering)
 		q.workload = t->entering;

@@ -72,7 +72,6 @@ struct {
 /* Notes who sends, when the sender's workload has rules about names. */
 inline_always void note_sender(struct socket *socket)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct request q = {};
 	struct task_ctx *t = identify_subject(&q);
 	/* Read once: from 6.12 on the verifier knows that a second read might find nothing. */
@@ -84,7 +83,7 @@ inline_always void note_sender(struct socket *socket)
 	if (!has_flag(q.active, ABI_ACTIVE_DNS) || !sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!sender || !s) {
 		count_loss(ABI_LOSS_NO_MEMORY);
 		return;
@@ -305,7 +304,6 @@ int dns_egress(struct __sk_buff *skb)
 /* The sender's call ends: tell what was decided about its packets. */
 inline_always int tell_lookup(struct socket *socket)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct sock *sk = socket->sk;
 	struct sender *sender;
 	struct decision *d;
@@ -320,7 +318,7 @@ inline_always int tell_lookup(struct socket *socket)
 	if (!sender || !sender->waits)
 		return 0;
 	sender->waits = 0;
-	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s) {
 		count_loss(ABI_LOSS_RING_FULL);
 		return 0;
@@ -370,7 +368,7 @@ int BPF_PROG(socket_sendmsg, struct socket *socket, struct msghdr *message, int 
 	if (ret)
 		return ret;
 	ret = check_sock(socket, ABI_OP_SOCKET_SEND);
-	if (!ret)
+	if (!ret && (flags_anywhere & ABI_ACTIVE_DNS))
 		note_sender(socket);
 	return ret;
 }

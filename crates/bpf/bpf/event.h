@@ -27,6 +27,73 @@ struct {
 	__type(value, struct event_buffer);
 } event_buffers SEC(".maps");
 
+/*
+ * KERNEL: a task's storage comes from what can be had at once, without waiting, and on a machine that
+ * is short of that it cannot be had. No operation may go undecided for that: a task without memory of
+ * its own takes a place here, which is its own until nobody asked for it for a while. No hook lasts
+ * that long.
+ */
+struct reserve {
+	/* Process and thread. */
+	u64 owner;
+	u64 since_ns;
+	struct scratch scratch;
+	struct event_buffer event;
+};
+
+#define RESERVE_NS 10000000000ull
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ABI_RESERVES);
+	__type(key, u32);
+	__type(value, struct reserve);
+} reserves SEC(".maps");
+
+static __noinline struct reserve *reserve(void)
+{
+	u64 task = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns(), owner;
+	u32 key = (u32)task & (ABI_RESERVES - 1);
+	struct reserve *r = bpf_map_lookup_elem(&reserves, &key);
+
+	if (!r)
+		return NULL;
+	owner = r->owner;
+	if (owner != task) {
+		if (owner && now - r->since_ns < RESERVE_NS)
+			return NULL;
+		if (__sync_val_compare_and_swap(&r->owner, owner, task) != owner)
+			return NULL;
+	}
+	r->since_ns = now;
+	return r;
+}
+
+/* `create`: BPF_LOCAL_STORAGE_GET_F_CREATE, or 0 for what an earlier step of this hook left. */
+inline_always struct scratch *own_scratch(u64 create)
+{
+	struct scratch *s =
+	    bpf_task_storage_get(&scratches, bpf_get_current_task_btf(), NULL, create);
+	struct reserve *r;
+
+	if (s)
+		return s;
+	r = reserve();
+	return r ? &r->scratch : NULL;
+}
+
+inline_always struct event_buffer *own_event_buffer(u64 create)
+{
+	struct event_buffer *b =
+	    bpf_task_storage_get(&event_buffers, bpf_get_current_task_btf(), NULL, create);
+	struct reserve *r;
+
+	if (b)
+		return b;
+	r = reserve();
+	return r ? &r->event : NULL;
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, ABI_ALERT_RING);
@@ -136,13 +203,13 @@ verified_once int emit(void)
 	u32 at = unknown_zero, level;
 	u64 vfsmount, dentry;
 
-	s = bpf_task_storage_get(&scratches, task, NULL, 0);
+	s = own_scratch(0);
 	if (!s) {
 		count_loss(ABI_LOSS_RING_FULL);
 		return 0;
 	}
 	d = &s->decision;
-	b = bpf_task_storage_get(&event_buffers, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	b = own_event_buffer(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!b) {
 		count_loss(ABI_LOSS_RING_FULL);
 		return 0;
@@ -202,8 +269,7 @@ verified_once int emit(void)
 /* Sends the event that waited, with what was decided in the end. */
 verified_once int emit_pending(u32 verdict, u32 flags)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct event_buffer *b = bpf_task_storage_get(&event_buffers, task, NULL, 0);
+	struct event_buffer *b = own_event_buffer(0);
 	u64 size;
 
 	if (!b || !b->pending) {

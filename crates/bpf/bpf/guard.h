@@ -94,7 +94,7 @@ verified_once int tampering(u32 operation, u32 mode, u64 vfsmount, u64 dentry, u
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *s =
-	    bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	    own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	struct task_ctx *t = bpf_task_storage_get(&tasks, task, NULL, 0);
 
 	if (!s) {
@@ -215,16 +215,12 @@ int BPF_PROG(bpf_command, int command, union bpf_attr *attr)
 
 /* === what is pinned === */
 
-/* Whether a directory is that of the pins, or one of the two levels below it, or what is above. */
-inline_always int holds_pins(struct guard *g, u64 dir)
+/* Whether something of their file system is the directory of the pins, or at most three levels below
+ * it. */
+inline_always int is_pin(struct guard *g, u64 dir)
 {
-	u64 inode = 0, ino = 0, sb = 0;
-	u32 dev = 0;
+	u64 inode = 0, ino = 0;
 
-	read_at(&sb, dir, struct dentry, d_sb);
-	read_at(&dev, sb, struct super_block, s_dev);
-	if (dev != g->pins_dev)
-		return 0;
 	for (u32 level = 0; level < 4; level++) {
 		read_at(&inode, dir, struct dentry, d_inode);
 		read_at(&ino, inode, struct inode, i_ino);
@@ -236,21 +232,16 @@ inline_always int holds_pins(struct guard *g, u64 dir)
 }
 
 /* An entry of a directory is removed or gets another name. */
-inline_always int guard_pin(u64 vfsmount, u64 entry)
-{
-	struct guard *g = guard_in_force();
-
-	if (!g || !holds_pins(g, entry) || is_trusted(g))
-		return 0;
-	return deny_if(tampering(ABI_OP_TAMPER_PIN, g->mode, vfsmount, entry, 0));
-}
-
 inline_always int guard_entry(const struct path *dir, struct dentry *entry)
 {
+	struct guard *g = guard_in_force();
 	u64 vfsmount = 0;
 
+	if (!g || dir->dentry->d_sb->s_dev != g->pins_dev || !is_pin(g, address(entry)) ||
+	    is_trusted(g))
+		return 0;
 	read_at(&vfsmount, dir, struct path, mnt);
-	return guard_pin(vfsmount, address(entry));
+	return deny_if(tampering(ABI_OP_TAMPER_PIN, g->mode, vfsmount, address(entry), 0));
 }
 
 /* The file system of the pins ends with its last mount; those in other namespaces do not matter. */

@@ -49,7 +49,7 @@ inline_always int check_sock(struct socket *socket, u32 operation)
 {
 	struct sock *sk = socket->sk;
 
-	if (!sk)
+	if (!sk || !(flags_anywhere & ABI_ACTIVE_NETWORK))
 		return 0;
 	return check_socket(BPF_CORE_READ(sk, __sk_common.skc_family), (u16)socket->type,
 			    BPF_CORE_READ(sk, sk_protocol), operation);

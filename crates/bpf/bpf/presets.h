@@ -37,7 +37,7 @@ verified_once int check_preset(u32 preset, u32 workload, u64 vfsmount, u64 dentr
 	q.operation = ABI_OP_PRESET_ANONYMOUS_MAP_EXEC + preset - PRESET_ANONYMOUS_MAP_EXEC;
 	q.bytes = preset;
 	q.dentry = dentry;
-	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (s) {
 		/* So that deciding does not build another path over this one. */
 		if (t && t->source_ruleset != (u32)q.active)
@@ -63,7 +63,6 @@ inline_always int starts_with(const u8 *path, const char *prefix, u32 len)
 /* A memfd, a file that was removed, or one in shared memory. */
 verified_once int is_fileless(u32 workload, u64 vfsmount, u64 dentry)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *s;
 	u64 inode = 0;
 	u32 links = 1, off;
@@ -72,7 +71,7 @@ verified_once int is_fileless(u32 workload, u64 vfsmount, u64 dentry)
 	read_at(&links, inode, struct inode, i_nlink);
 	if (!links)
 		return 1;
-	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!s)
 		return 0;
 	s->walk.workload = workload;
@@ -104,7 +103,7 @@ int BPF_PROG(exec_presets, struct linux_binprm *bprm, int ret)
 	u32 from, workload;
 	u64 vfsmount, dentry;
 
-	if (ret)
+	if (ret || !(flags_anywhere & ABI_ACTIVE_PRESET))
 		return ret;
 	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
 	from = t ? t->workload : 0;
@@ -145,7 +144,7 @@ SEC("lsm/mmap_file")
 int BPF_PROG(mmap_presets, struct file *file, unsigned long reqprot, unsigned long prot,
 	     unsigned long flags, int ret)
 {
-	if (ret || !(prot & PROT_EXEC))
+	if (ret || !(prot & PROT_EXEC) || !(flags_anywhere & ABI_ACTIVE_PRESET))
 		return ret;
 	return check_executable(file);
 }
@@ -154,7 +153,8 @@ SEC("lsm/file_mprotect")
 int BPF_PROG(mprotect_presets, struct vm_area_struct *vma, unsigned long reqprot,
 	     unsigned long prot, int ret)
 {
-	if (ret || !(prot & PROT_EXEC) || (vma->vm_flags & VM_EXEC))
+	if (ret || !(prot & PROT_EXEC) || (vma->vm_flags & VM_EXEC) ||
+	    !(flags_anywhere & ABI_ACTIVE_PRESET))
 		return ret;
 	return check_executable(vma->vm_file);
 }

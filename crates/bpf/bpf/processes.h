@@ -22,7 +22,12 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 
 	if (ret)
 		return ret;
-	t = current_ctx();
+	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+	/* Nobody has rules, and what is remembered of the task needs no correction. */
+	if (!t && !flags_anywhere && !bound_cgroups)
+		return 0;
+	if (!t)
+		t = current_ctx();
 	if (t) {
 		t->entering = t->workload ? t->workload : current_cgroup_workload();
 		t->opened_ino = 0;
@@ -102,7 +107,7 @@ inline_always int check_loaded(struct file *file)
 	u32 dev = 0;
 	u16 mode = 0;
 
-	if (!t || t->loading == LOADING_NOTHING)
+	if (!flags_anywhere || !t || t->loading == LOADING_NOTHING)
 		return 0;
 	vfsmount = address(file->f_path.mnt);
 	dentry = address(file->f_path.dentry);
@@ -170,7 +175,6 @@ static long read_argument(u64 i, void *ctx)
  */
 verified_once int check_arguments(struct task_ctx *t, u64 from, u32 argc)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct argument_reader r = {.from = from, .count = argc};
 	u64 active;
 	struct scratch *s;
@@ -181,7 +185,7 @@ verified_once int check_arguments(struct task_ctx *t, u64 from, u32 argc)
 		return 0;
 	active = t->pending_active;
 	t->pending_active = 0;
-	s = bpf_task_storage_get(&scratches, task, NULL, 0);
+	s = own_scratch(0);
 	if (!s)
 		return DENY;
 	l = &s->lookup;
@@ -319,7 +323,8 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 	if (!index)
 		return 0;
 	exe = BPF_CORE_READ(task, mm, exe_file);
-	s = bpf_task_storage_get(&scratches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	/* For the work of this program, which is the agent's task. */
+	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!exe)
 		return 0;
 	t = bpf_task_storage_get(&tasks, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);

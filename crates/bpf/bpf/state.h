@@ -276,6 +276,8 @@ volatile u32 next_workload;
 volatile u32 next_ruleset;
 volatile u32 next_slots[ABI_CLASS_COUNT];
 volatile u64 losses_told[ABI_LOSS_COUNT];
+/* When the machine was started, in microseconds since 1970: an event that is told twice has one time. */
+volatile u64 boot_unix_micros;
 /*
  * Always 0, which the verifier must not know: on 6.1 it takes a callback context's constants as
  * never changing and removes the branches that depend on them.

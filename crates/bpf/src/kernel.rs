@@ -102,6 +102,7 @@ struct Globals {
     next_ruleset: u32,
     next_slots: [u32; 4],
     losses_told: [u64; KERNEL_STAGES],
+    boot_unix_micros: u64,
 }
 
 /// The attached programs, and what is in force. They outlive it, and the agent: see
@@ -480,6 +481,24 @@ impl Kernel {
         self.tell_globals(globals)
     }
 
+    /// When the machine was started, in microseconds since 1970, as the first agent measured it: so an
+    /// event that is told twice has the same time. `measured` counts when the clock was set since then.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to keep it.
+    pub fn boot_unix_micros(&mut self, measured: i64) -> Result<i64, ApplyError> {
+        let kept = self.told.boot_unix_micros.cast_signed();
+        if kept.abs_diff(measured) < CLOCK_SET_MICROS {
+            return Ok(kept);
+        }
+        self.tell_globals(Globals {
+            boot_unix_micros: measured.cast_unsigned(),
+            ..self.told.clone()
+        })?;
+        Ok(measured)
+    }
+
     fn free_index(&mut self) -> Result<WorkloadIndex, ApplyError> {
         let limit = abi::limit::ABI_WORKLOADS.0;
         for _ in 1..limit {
@@ -504,7 +523,7 @@ impl Kernel {
             next_workload: self.next_index,
             next_ruleset: self.tables.next_number(),
             next_slots: self.tables.next_slots(),
-            losses_told: self.told.losses_told,
+            ..self.told.clone()
         })
     }
 
@@ -524,9 +543,8 @@ impl Kernel {
         for (class, next) in globals.next_slots.into_iter().enumerate() {
             put(&mut bytes, NEXT_SLOTS + class * size_of::<u32>(), next);
         }
-        let told = globals.losses_told.iter().flat_map(|n| n.to_ne_bytes());
-        let room = bytes.iter_mut().skip(LOSSES_TOLD);
-        room.zip(told).for_each(|(to, from)| *to = from);
+        put_u64(&mut bytes, BOOT_UNIX_MICROS, &[globals.boot_unix_micros]);
+        put_u64(&mut bytes, LOSSES_TOLD, &globals.losses_told);
         self.store(&self.bss, "saying what is in force", 0, &bytes)?;
         self.told = globals;
         Ok(())
@@ -550,6 +568,8 @@ impl Kernel {
         for (told, count) in losses_told.iter_mut().zip(counts) {
             *told = u64::from_ne_bytes(*count);
         }
+        let boot = bytes.get(BOOT_UNIX_MICROS..);
+        let boot = boot.and_then(|rest| rest.first_chunk().copied());
         Ok(Globals {
             bound_cgroups: word(BOUND_CGROUPS),
             flags_anywhere: word(FLAGS_ANYWHERE),
@@ -557,6 +577,7 @@ impl Kernel {
             next_ruleset: word(NEXT_RULESET),
             next_slots: [0, 1, 2, 3].map(|class| word(NEXT_SLOTS + class * size_of::<u32>())),
             losses_told,
+            boot_unix_micros: boot.map_or(0, u64::from_ne_bytes),
         })
     }
 
@@ -572,6 +593,14 @@ impl Kernel {
     }
 }
 
+fn put_u64(bytes: &mut [u8], at: usize, values: &[u64]) {
+    let values = values.iter().flat_map(|value| value.to_ne_bytes());
+    let room = bytes.iter_mut().skip(at);
+    room.zip(values).for_each(|(to, from)| *to = from);
+}
+
+/// A clock that is further off was set; measuring is far more exact.
+const CLOCK_SET_MICROS: u64 = 100_000;
 /// Where losses are counted in the kernel; the other stages are the agent's.
 const KERNEL_STAGES: usize = abi::loss::ABI_LOSS_COUNT.0 as usize;
 const BOUND_CGROUPS: usize = offset_of!(abi::enforce_bss, bound_cgroups);
@@ -579,6 +608,7 @@ const FLAGS_ANYWHERE: usize = offset_of!(abi::enforce_bss, flags_anywhere);
 const NEXT_WORKLOAD: usize = offset_of!(abi::enforce_bss, next_workload);
 const NEXT_RULESET: usize = offset_of!(abi::enforce_bss, next_ruleset);
 const NEXT_SLOTS: usize = offset_of!(abi::enforce_bss, next_slots);
+const BOOT_UNIX_MICROS: usize = offset_of!(abi::enforce_bss, boot_unix_micros);
 const LOSSES_TOLD: usize = offset_of!(abi::enforce_bss, losses_told);
 
 /// The flags of a workload's entry; `None` when the ruleset says nothing at all.

@@ -33,7 +33,7 @@ pub use harness::Harness;
 pub use hooks::LeftOut;
 pub use kernel::{Applied, ApplyError, Kernel, SettleError, WorkloadIndex};
 pub use lower::{LowerError, Table, lower};
-pub use pins::{PinError, running_agent, uninstall};
+pub use pins::{PinError, is_in_force, running_agent, uninstall};
 pub use probe::{Feature, Requirement, Support, probe};
 pub use refusal::Refusal;
 pub use report::{Outcome, Report, Tried, report};

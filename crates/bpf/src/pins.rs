@@ -188,6 +188,11 @@ pub fn uninstall() -> Result<Vec<String>, PinError> {
     Ok(removed)
 }
 
+/// Whether an agent of this build attached its programs already, and left them.
+pub fn is_in_force() -> bool {
+    Path::new(ROOT).join(env!("GORGET_PROGRAMS")).exists()
+}
+
 /// The process that holds what is pinned: the agent that runs.
 ///
 /// # Errors

@@ -143,7 +143,7 @@ async fn next<T>(stream: &mut Option<Streaming<T>>) -> Result<Option<T>, Status>
 }
 
 /// Why nobody answered, and what to do.
-fn unreachable_agent(path: &Path, error: &ConnectError) -> String {
+pub(crate) fn unreachable_agent(path: &Path, error: &ConnectError) -> String {
     let mut kind = None;
     let mut cause = error.source();
     let mut last = error.to_string();

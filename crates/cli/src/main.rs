@@ -31,6 +31,9 @@ enum Command {
     /// Work with policies
     #[command(subcommand)]
     Policy(Box<policy::Command>),
+    /// Work with the agent of a machine, with KubeArmor's words
+    #[command(subcommand)]
+    Vm(policy::Vm),
     /// Say which version this is
     Version(version::Arguments),
 }
@@ -41,6 +44,10 @@ fn main() -> ExitCode {
         Command::Policy(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
             (policy::run(&command), failure)
+        }
+        Command::Vm(command) => {
+            let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
+            (policy::run_vm(&command), failure)
         }
         Command::Version(arguments) => (version::run(&arguments), ExitCode::FAILURE),
     };

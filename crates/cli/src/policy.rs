@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `gorget policy`: everything about policies that needs neither an agent nor a cluster.
+//! `gorget policy`: everything about policies. Only `apply`, `delete` and `list` ask an agent.
 //!
 //! One module a command; they share reading files (`input`), what can be asked on a command line
 //! (`asked`) and how answers are worded (`words`). The answers themselves come from
@@ -10,6 +10,7 @@
 //! errors where valid ones are needed. A pipeline must be able to tell "it differs" from "I do not
 //! know", so every error that gets out of a command here is a 2.
 
+mod applied;
 mod asked;
 mod check;
 mod diff;
@@ -62,6 +63,43 @@ pub(crate) enum Command {
     Test(test::Arguments),
     /// Print the policy kinds as custom resource definitions
     Schema(schema::Arguments),
+    /// Have the agent put policies in force and keep them
+    ///
+    /// Of each file all policies are applied, or none. When the command ends they are in force.
+    ///
+    /// Exit status: 0 when everything is applied, 1 when a policy has an error, 2 without an agent.
+    Apply(applied::Files),
+    /// Have the agent end policies that were applied
+    ///
+    /// Exit status: 0 when all are deleted, 1 when one was not applied, 2 without an agent.
+    Delete(applied::Files),
+    /// List the policies that the agent has in force, and where each comes from
+    ///
+    /// Exit status: 0, 2 without an agent.
+    List(applied::ListArguments),
+}
+
+/// `gorget vm policy`: COMPAT with `karmor vm policy`.
+#[derive(Subcommand)]
+pub(crate) enum Vm {
+    /// The same as `gorget policy apply` and `gorget policy delete`
+    #[command(subcommand)]
+    Policy(VmPolicy),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum VmPolicy {
+    /// The same as `gorget policy apply`
+    Add(applied::Files),
+    /// The same as `gorget policy delete`
+    Delete(applied::Files),
+}
+
+pub(crate) fn run_vm(Vm::Policy(command): &Vm) -> anyhow::Result<ExitCode> {
+    match command {
+        VmPolicy::Add(arguments) => applied::apply(arguments),
+        VmPolicy::Delete(arguments) => applied::delete(arguments),
+    }
 }
 
 /// How the answer is wanted.
@@ -108,6 +146,9 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Simulate(arguments) => simulate::run(arguments),
         Command::Test(arguments) => test::run(arguments),
         Command::Schema(arguments) => schema::run(arguments),
+        Command::Apply(arguments) => applied::apply(arguments),
+        Command::Delete(arguments) => applied::delete(arguments),
+        Command::List(arguments) => applied::list(arguments),
     }
 }
 

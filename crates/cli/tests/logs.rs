@@ -43,11 +43,13 @@ impl Agent {
                 .unwrap();
             runtime.block_on(async {
                 let listener = bind(&path).unwrap();
+                // Nobody answers questions about policies.
+                let (nobody, _) = tokio::sync::mpsc::channel(1);
                 ready.send(()).unwrap();
                 let shutdown = async {
                     stopped.await.unwrap();
                 };
-                serve(served, listener, shutdown).await.unwrap();
+                serve(served, nobody, listener, shutdown).await.unwrap();
             });
         });
         is_ready.recv().unwrap();

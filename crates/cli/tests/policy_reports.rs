@@ -565,23 +565,26 @@ fn the_commands_are_in_the_help() {
         &["--help"],
         0,
         &expect![[r#"
-        Work with policies
+            Work with policies
 
-        Usage: gorget policy <COMMAND>
+            Usage: gorget policy <COMMAND>
 
-        Commands:
-          check     Check policy files without an agent
-          explain   Say what happens to one operation and which line of which policy decides
-          diff      Say whether a change of policies changes what is denied, and show an example of each change
-          shadowed  Find rules that never decide anything, and what hides each
-          simulate  Replay recorded events: what would have been denied, audited and allowed, and by which rule
-          test      Run test files: operations and what must come of them
-          schema    Print the policy kinds as custom resource definitions
-          help      Print this message or the help of the given subcommand(s)
+            Commands:
+              check     Check policy files without an agent
+              explain   Say what happens to one operation and which line of which policy decides
+              diff      Say whether a change of policies changes what is denied, and show an example of each change
+              shadowed  Find rules that never decide anything, and what hides each
+              simulate  Replay recorded events: what would have been denied, audited and allowed, and by which rule
+              test      Run test files: operations and what must come of them
+              schema    Print the policy kinds as custom resource definitions
+              apply     Have the agent put policies in force and keep them
+              delete    Have the agent end policies that were applied
+              list      List the policies that the agent has in force, and where each comes from
+              help      Print this message or the help of the given subcommand(s)
 
-        Options:
-          -h, --help  Print help
-    "#]],
+            Options:
+              -h, --help  Print help
+        "#]],
     );
     answered(
         &["explain", "-h"],

@@ -59,6 +59,11 @@ impl Tracker {
         self.rulesets.insert(number, rules);
     }
 
+    /// When the machine was started, in microseconds since 1970.
+    pub fn booted_at(&mut self, unix_micros: i64) {
+        self.boot_unix_micros = unix_micros;
+    }
+
     /// No workload has this ruleset any more.
     pub fn ruleset_ended(&mut self, number: u32) {
         self.ended.push_back(number);

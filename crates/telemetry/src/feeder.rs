@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One event to many subscribers.
 //!
-//! INVARIANT: publishing never waits. A subscriber whose queue is full loses this event; the number
-//! it lost is the next thing it gets, as soon as there is room.
+//! INVARIANT: publishing never waits for a subscriber. One whose queue is full loses this event; the
+//! number it lost is the next thing it gets, as soon as there is room.
+//!
+//! Before any subscriber an event goes to whatever keeps events, which publishing does wait for: what
+//! was published is kept.
 
 use gorget_model::{Event, Level, Message, Node};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,6 +22,19 @@ const QUEUE: usize = 8192;
 #[derive(Clone, Debug, Default)]
 pub struct Feeder {
     subscribers: Arc<Mutex<Vec<Subscriber>>>,
+    keeper: Option<Keeper>,
+}
+
+/// Keeps an event, and gives what the subscribers should know about that.
+type Keep = dyn Fn(&Event) -> Option<Event> + Send + Sync;
+
+#[derive(Clone)]
+struct Keeper(Arc<Keep>);
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keeper")
+    }
 }
 
 #[derive(Debug)]
@@ -41,6 +58,15 @@ impl Feeder {
         Self::default()
     }
 
+    /// A feeder that has every event kept first, by `keep`, which may have something to tell the
+    /// subscribers: that it fails.
+    pub fn kept_by(keep: impl Fn(&Event) -> Option<Event> + Send + Sync + 'static) -> Self {
+        Self {
+            subscribers: Arc::default(),
+            keeper: Some(Keeper(Arc::new(keep))),
+        }
+    }
+
     /// From now on every event is queued for this subscriber.
     pub fn subscribe(&self) -> Subscription {
         self.subscribe_with(QUEUE)
@@ -60,8 +86,16 @@ impl Feeder {
         }
     }
 
-    /// Queues an event for every subscriber.
+    /// Has an event kept, and queues it for every subscriber.
     pub fn publish(&self, event: Event) {
+        let remark = self.keeper.as_ref().and_then(|keeper| keeper.0(&event));
+        self.queue(event);
+        if let Some(remark) = remark {
+            self.queue(remark);
+        }
+    }
+
+    fn queue(&self, event: Event) {
         let event = Arc::new(event);
         self.lock().retain(
             |subscriber| match subscriber.queue.try_send(Arc::clone(&event)) {
@@ -142,6 +176,24 @@ mod tests {
         for number in 0..6 {
             assert_eq!(text(&quick.next().await.unwrap()), number.to_string());
         }
+    }
+
+    #[tokio::test]
+    async fn an_event_is_kept_before_anybody_gets_it_and_subscribers_learn_what_the_keeper_says() {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keep = {
+            let kept = Arc::clone(&kept);
+            move |event: &Event| {
+                kept.lock().unwrap().push(text(event).to_owned());
+                Some(message(99))
+            }
+        };
+        let feeder = Feeder::kept_by(keep);
+        let mut subscriber = feeder.subscribe();
+        feeder.publish(message(1));
+        assert_eq!(*kept.lock().unwrap(), ["1"]);
+        assert_eq!(text(&subscriber.next().await.unwrap()), "1");
+        assert_eq!(text(&subscriber.next().await.unwrap()), "99");
     }
 
     #[tokio::test]
