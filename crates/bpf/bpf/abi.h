@@ -256,7 +256,8 @@ struct guard {
 	__u64 pins_ino;
 	__u32 pins_dev;
 	/* The directory of the agent's and its command line's programs. Filled in by the enrolment,
-	 * because stat() does not say all devices as the kernel does; 0: any program of the host's. */
+	 * because stat() does not say all devices as the kernel does; 0: any program of the host's.
+	 */
 	__u32 exe_dev;
 	__u64 exe_ino;
 };

@@ -28,10 +28,10 @@ struct {
 } event_buffers SEC(".maps");
 
 /*
- * KERNEL: a task's storage comes from what can be had at once, without waiting, and on a machine that
- * is short of that it cannot be had. No operation may go undecided for that: a task without memory of
- * its own takes a place here, which is its own until nobody asked for it for a while. No hook lasts
- * that long.
+ * KERNEL: a task's storage comes from what can be had at once, without waiting, and on a machine
+ * that is short of that it cannot be had. No operation may go undecided for that: a task without
+ * memory of its own takes a place here, which is its own until nobody asked for it for a while. No
+ * hook lasts that long.
  */
 struct reserve {
 	/* Process and thread. */

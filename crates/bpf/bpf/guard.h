@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Protecting what enforces: the tables, what is pinned, and the agent itself, from everybody but the
- * agent, its command line, and the host's first process. There is no rule for this and no workload;
- * the agent says what to guard (`guard`) and whether to deny or only to report.
+ * Protecting what enforces: the tables, what is pinned, and the agent itself, from everybody but
+ * the agent, its command line, and the host's first process. There is no rule for this and no
+ * workload; the agent says what to guard (`guard`) and whether to deny or only to report.
  *
- * Programs of the agent's are told by where they are on the disk: a directory and two names, so that
- * an upgrade is one of them.
+ * Programs of the agent's are told by where they are on the disk: a directory and two names, so
+ * that an upgrade is one of them.
  */
 #ifndef GORGET_GUARD_H
 #define GORGET_GUARD_H
@@ -93,8 +93,7 @@ inline_always int is_trusted(struct guard *g)
 verified_once int tampering(u32 operation, u32 mode, u64 vfsmount, u64 dentry, u64 name)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct scratch *s =
-	    own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct scratch *s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	struct task_ctx *t = bpf_task_storage_get(&tasks, task, NULL, 0);
 
 	if (!s) {
@@ -215,8 +214,8 @@ int BPF_PROG(bpf_command, int command, union bpf_attr *attr)
 
 /* === what is pinned === */
 
-/* Whether something of their file system is the directory of the pins, or at most three levels below
- * it. */
+/* Whether something of their file system is the directory of the pins, or at most three levels
+ * below it. */
 inline_always int is_pin(struct guard *g, u64 dir)
 {
 	u64 inode = 0, ino = 0;
@@ -262,8 +261,7 @@ inline_always int guard_mount(struct vfsmount *vfsmount)
 	root = bpf_map_lookup_elem(&roots, &host);
 	if (dev != g->pins_dev || !root || ns != root->mnt_ns || is_trusted(g))
 		return 0;
-	return deny_if(
-	    tampering(ABI_OP_TAMPER_PIN, g->mode, address(vfsmount), root_dentry, 0));
+	return deny_if(tampering(ABI_OP_TAMPER_PIN, g->mode, address(vfsmount), root_dentry, 0));
 }
 
 #endif

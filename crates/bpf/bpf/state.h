@@ -270,13 +270,15 @@ volatile u32 bound_cgroups;
  * workload gets such rules and after the last one lost them. */
 volatile u32 flags_anywhere;
 /* What the agent needs to know after a restart, and nobody here reads: the next row of `workloads`,
- * the next number of a ruleset, the next slot of each size class, and the losses that were reported.
+ * the next number of a ruleset, the next slot of each size class, and the losses that were
+ * reported.
  */
 volatile u32 next_workload;
 volatile u32 next_ruleset;
 volatile u32 next_slots[ABI_CLASS_COUNT];
 volatile u64 losses_told[ABI_LOSS_COUNT];
-/* When the machine was started, in microseconds since 1970: an event that is told twice has one time. */
+/* When the machine was started, in microseconds since 1970: an event that is told twice has one
+ * time. */
 volatile u64 boot_unix_micros;
 /*
  * Always 0, which the verifier must not know: on 6.1 it takes a callback context's constants as
