@@ -6,6 +6,7 @@
 //! them: a lost connection is told once and tried again with growing delays until the reader is gone.
 
 mod client;
+mod docker;
 mod event;
 mod identity;
 mod known;

@@ -14,8 +14,8 @@
 //! said about containers, so what the reader knew stays in force. What one container or one event did
 //! wrong is a [`Change::Problem`] and costs only that container or event.
 //!
-//! Left out: tasks are spawned by the caller, names of Docker containers (containerd does not have
-//! them), and cgroup v1, which is reported container by container.
+//! Left out: tasks are spawned by the caller; a container of Docker that is renamed keeps its name here
+//! until it is started again; and cgroup v1, which is reported container by container.
 #![forbid(unsafe_code)]
 
 mod backoff;
@@ -126,7 +126,8 @@ pub struct Cgroup {
 pub struct Problem {
     /// Where it happened.
     pub kind: ProblemKind,
-    /// Id of the container, where it is known. It is not reported as started.
+    /// Id of the container, where it is known. Unless it is only said to be known by its id, it is not
+    /// reported as started.
     pub container: Option<String>,
     /// What went wrong, with its causes.
     pub reason: String,

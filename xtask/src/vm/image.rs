@@ -45,7 +45,8 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// On top of Debian's essential packages.
-const PACKAGES: &str = "apparmor,busybox-static,containerd,iproute2,kmod,mawk,procps,runc,strace";
+const PACKAGES: &str =
+    "apparmor,busybox-static,containerd,docker.io,iproute2,kmod,mawk,procps,runc,strace";
 
 /// Left out of the image: nobody reads them there.
 const EXCLUDED: &[&str] = &["doc", "man", "locale", "info", "lintian", "bug", "zoneinfo"];

@@ -2,9 +2,10 @@
 //! Who a container is, from what containerd stores about it.
 //!
 //! Labels are taken as they are; name, pod and namespace are read from the labels that nerdctl, the
-//! CRI plugin and users set. Docker keeps its names to itself, so a container of Docker is named by
-//! its id. An empty label counts as none.
+//! CRI plugin and users set. What Docker keeps to itself (`docker`) comes first. An empty label counts
+//! as none.
 
+use super::docker::Description;
 use super::proto::containerd::services::containers::v1 as wire;
 use gorget_model::Container;
 use std::collections::BTreeMap;
@@ -16,14 +17,27 @@ const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const NAMESPACE: &str = "kubearmor.io/namespace";
 
 /// The identity of the container that is reported as `id`.
-pub(super) fn of(id: String, record: wire::Container, digest: Option<&str>) -> Container {
+pub(super) fn of(
+    id: String,
+    record: wire::Container,
+    digest: Option<&str>,
+    docker: Option<Description>,
+) -> Container {
     let wire::Container {
         id: _,
-        labels,
-        image,
+        mut labels,
+        mut image,
+        spec: _,
     } = record;
+    let mut name = None;
+    if let Some(description) = docker {
+        labels.extend(description.labels);
+        image = description.image;
+        name = Some(description.name).filter(|name| !name.is_empty());
+    }
+    let name = name.or_else(|| first(&labels, [NERDCTL_NAME, CONTAINER_NAME]));
     Container {
-        name: first(&labels, [NERDCTL_NAME, CONTAINER_NAME]).unwrap_or_else(|| id.clone()),
+        name: name.unwrap_or_else(|| id.clone()),
         image: with_digest(image, digest),
         namespace: first(&labels, [POD_NAMESPACE, NAMESPACE]),
         pod: first(&labels, [POD_NAME]),
@@ -64,7 +78,7 @@ mod tests {
                 .collect(),
             ..wire::Container::default()
         };
-        of("4f2a".to_owned(), record, None)
+        of("4f2a".to_owned(), record, None, None)
     }
 
     #[test]

@@ -11,8 +11,10 @@
 //! container is gone because we could not ask.
 
 use super::client::{CallError, Client, ConnectError};
+use super::docker::{self, Description};
 use super::event::{self, Happening};
 use super::known::Known;
+use super::proto::containerd::services::containers::v1::Container;
 use super::proto::containerd::types::Envelope;
 use super::proto::containerd::v1::types::{Process, Status as TaskStatus};
 use super::{Key, identity};
@@ -255,12 +257,32 @@ impl<'a> Session<'a> {
         } else {
             None
         };
+        let docker = self.docker(key, &record).await?;
         Ok(Some(Started {
-            container: identity::of(id, record, digest.as_deref()),
+            container: identity::of(id, record, digest.as_deref(), docker),
             pid,
             cgroup,
             already_running,
         }))
+    }
+
+    /// What Docker knows of a container of its own. Without it the container is known by its id.
+    async fn docker(
+        &self,
+        key: &Key,
+        record: &Container,
+    ) -> Result<Option<Description>, SessionError> {
+        if key.namespace != docker::NAMESPACE {
+            return Ok(None);
+        }
+        match docker::describe(&key.id, record.spec.as_ref()) {
+            Ok(description) => Ok(Some(description)),
+            Err(error) => {
+                let id = Some(self.known.reported_id(key));
+                self.problem(ProblemKind::Answer, id, &error).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// The digest is for people: an image that was removed or is kept elsewhere has none.

@@ -160,6 +160,17 @@ impl Fake {
         fs::remove_dir_all(self.directory.path().join("proc").join(pid.to_string())).unwrap();
     }
 
+    /// Where Docker would keep what it knows of a container.
+    pub(crate) fn docker_directory(&self, id: &str) -> PathBuf {
+        self.directory.path().join("docker/containers").join(id)
+    }
+
+    fn spec(&self, id: &str) -> String {
+        let hosts = self.docker_directory(id).join("hosts");
+        let hosts = hosts.display();
+        format!(r#"{{"mounts":[{{"destination":"/etc/hosts","source":"{hosts}"}}]}}"#)
+    }
+
     /// Stores a container, as `ctr container create` does.
     pub(crate) fn container(
         &self,
@@ -175,6 +186,10 @@ impl Fake {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
+            spec: Some(prost_types::Any {
+                type_url: String::new(),
+                value: self.spec(id).into_bytes(),
+            }),
         };
         self.state()
             .namespaces

@@ -25,6 +25,7 @@ use fake::{Fake, create, delete, event, exit, start};
 use gorget_containers::{Change, Config, Problem, ProblemKind, Started, watch};
 use proto::containerd::v1::types::Status as TaskStatus;
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -162,6 +163,44 @@ async fn a_creation_is_reported_with_the_whole_identity() {
 }
 
 #[tokio::test]
+async fn what_docker_knows_is_read_from_its_own_file() {
+    let fake = Fake::running();
+    let mut watched = Watched::synced(&fake).await;
+    let directory = fake.docker_directory("4f2a");
+    fs::create_dir_all(&directory).unwrap();
+    let config = r#"{"Name":"/web","Config":{"Image":"nginx:1","Labels":{"app":"shop"}}}"#;
+    fs::write(directory.join("config.v2.json"), config).unwrap();
+    fake.container(
+        "moby",
+        "4f2a",
+        "",
+        &[("com.docker/engine.bundle.path", "/run/x")],
+    );
+    fake.process(10, "/system.slice/docker-4f2a.scope");
+    fake.emit(create("moby", "4f2a", 10));
+    let container = watched.started().await.container;
+    assert_eq!(
+        (container.name.as_str(), container.image.as_str()),
+        ("web", "nginx:1")
+    );
+    assert_eq!(container.labels["app"], "shop");
+}
+
+#[tokio::test]
+async fn a_container_that_docker_says_nothing_about_is_known_by_its_id_and_that_is_told() {
+    let fake = Fake::running();
+    let mut watched = Watched::synced(&fake).await;
+    fake.container("moby", "4f2a", "", &[]);
+    fake.process(10, "/system.slice/docker-4f2a.scope");
+    fake.emit(create("moby", "4f2a", 10));
+    match watched.next().await {
+        Change::Problem(problem) => assert!(problem.reason.contains("config.v2.json")),
+        other => panic!("not a problem: {other:?}"),
+    }
+    assert_eq!(watched.started().await.container.name, "4f2a");
+}
+
+#[tokio::test]
 async fn a_container_without_a_stored_image_keeps_the_reference() {
     let fake = Fake::running();
     let mut watched = Watched::synced(&fake).await;
@@ -227,7 +266,7 @@ async fn the_removal_of_a_task_stops_a_container_whose_exit_was_missed() {
 #[tokio::test]
 async fn containers_of_every_namespace_are_seen_by_scan_and_by_event() {
     let fake = Fake::running();
-    fake.run("moby", "a", 10);
+    fake.run("nerdctl", "a", 10);
     let mut watched = Watched::from_the_beginning(fake.config());
     watched.connected().await;
     assert_eq!(watched.started().await.container.id, "a");
