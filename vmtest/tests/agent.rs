@@ -357,7 +357,6 @@ fn policies_are_applied_kept_over_a_restart_and_deleted() {
     drop(fs::remove_dir_all("/var/lib/gorget"));
     let mut agent = Agent::start("");
     let mut victim = Victim::start();
-    agent.wait_for("no policy is in force for `victim`");
     fs::write("/tmp/applied.yaml", BLOCK_SECRET).unwrap();
     fs::write(
         "/tmp/wrong.yaml",
@@ -373,7 +372,7 @@ fn policies_are_applied_kept_over_a_restart_and_deleted() {
         done && said.contains("KubeArmorPolicy `no-secrets` applied"),
         "{said}"
     );
-    // When the command has ended it is in force.
+    agent.wait_for("in force for `victim`: no-secrets");
     assert_eq!(victim.read(SECRET), Done::Denied);
     let (_, said) = policy(&agent, &["list"]);
     assert!(
@@ -387,6 +386,7 @@ fn policies_are_applied_kept_over_a_restart_and_deleted() {
     assert_eq!(victim.read(SECRET), Done::Denied);
     let (done, said) = policy(&agent, &["delete", "/tmp/applied.yaml"]);
     assert!(done, "{said}");
+    // When the command has ended it is so.
     assert_eq!(victim.read(SECRET), Done::Passed);
     let (done, said) = policy(&agent, &["delete", "/tmp/applied.yaml"]);
     assert!(

@@ -4,7 +4,7 @@
 //! What is applied is in force when the command ends, and again after a restart of the agent. The agent
 //! also has the policies of its directory: those are listed with their file, and changed there.
 
-use super::input::files;
+use super::input::texts;
 use super::{EXIT_FOUND, Form};
 use crate::logs::unreachable_agent;
 use crate::render::harmless;
@@ -14,7 +14,6 @@ use gorget_policy::{ProblemSeverity, parse};
 use gorget_telemetry::proto::v1::{DeleteRequest, Policy};
 use gorget_telemetry::{Client, DEFAULT_SOCKET};
 use serde::Serialize;
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -164,20 +163,6 @@ fn table(policies: &[Policy]) -> String {
         harmless(&line, MOST_SHOWN) + "\n"
     });
     lines.collect()
-}
-
-fn texts(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
-    let mut texts = Vec::new();
-    for path in paths {
-        let cannot = || format!("cannot read `{}`", path.display());
-        for file in files(path).with_context(cannot)? {
-            let name = file.display().to_string();
-            let text =
-                fs::read_to_string(&file).with_context(|| format!("cannot read `{name}`"))?;
-            texts.push((name, text));
-        }
-    }
-    Ok(texts)
 }
 
 fn with_agent<T>(

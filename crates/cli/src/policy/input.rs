@@ -49,22 +49,16 @@ pub(super) fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut errors = Vec::new();
     let mut network_policies = 0;
-    for path in paths {
-        let cannot = || format!("cannot read `{}`", path.display());
-        for file in files(path).with_context(cannot)? {
-            let name = file.display().to_string();
-            let text =
-                fs::read_to_string(&file).with_context(|| format!("cannot read `{name}`"))?;
-            let parsed = parse(&name, &text);
-            let problems = parsed.problems.iter();
-            let wrong = problems.filter(|problem| problem.severity == ProblemSeverity::Error);
-            errors.extend(wrong.map(ToString::to_string));
-            network_policies += parsed.network_policies.len();
-            loaded
-                .policies
-                .extend(parsed.policies.into_iter().map(Arc::new));
-            loaded.texts.0.insert(name, text);
-        }
+    for (name, text) in texts(paths)? {
+        let parsed = parse(&name, &text);
+        let problems = parsed.problems.iter();
+        let wrong = problems.filter(|problem| problem.severity == ProblemSeverity::Error);
+        errors.extend(wrong.map(ToString::to_string));
+        network_policies += parsed.network_policies.len();
+        loaded
+            .policies
+            .extend(parsed.policies.into_iter().map(Arc::new));
+        loaded.texts.0.insert(name, text);
     }
     if !errors.is_empty() {
         bail!("the policies have errors:\n  {}", errors.join("\n  "));
@@ -77,6 +71,21 @@ pub(super) fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
         )?;
     }
     Ok(loaded)
+}
+
+/// Names and texts of files, and of all in directories.
+pub(super) fn texts(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut texts = Vec::new();
+    for path in paths {
+        let cannot = || format!("cannot read `{}`", path.display());
+        for file in files(path).with_context(cannot)? {
+            let name = file.display().to_string();
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read `{name}`"))?;
+            texts.push((name, text));
+        }
+    }
+    Ok(texts)
 }
 
 /// The path itself, or all policy files below it, sorted.
