@@ -81,7 +81,7 @@ impl Agent {
         let mut text = config.to_owned();
         for (key, value) in [("selfProtection", "audit"), ("logPath", "stdout")] {
             if !config.contains(key) {
-                text.push_str(&format!("{key}: {value}\n"));
+                text.push_str(&format!("\n{key}: {value}\n"));
             }
         }
         write(file, &text);

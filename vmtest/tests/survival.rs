@@ -105,6 +105,50 @@ fn a_stopped_agent_leaves_its_rules_in_force_until_they_are_removed() {
     assert!(!fs::exists(PINS).unwrap());
 }
 
+#[test]
+fn programs_of_another_version_decide_until_the_new_ones_do_and_what_they_reported_is_told() {
+    let _containerd = Containerd::start();
+    let (agent, mut victim) = start_with_a_rule();
+    agent.kill();
+    let programs = fs::read_dir(PINS).unwrap().next().unwrap().unwrap().path();
+    // What another build would have left.
+    fs::rename(&programs, format!("{PINS}/another")).unwrap();
+    assert_eq!(victim.does(Operation::Read, SECRET), Done::Denied);
+
+    let go_on = AtomicBool::new(true);
+    let (tried, mut agent) = std::thread::scope(|scope| {
+        let attacker = scope.spawn(|| {
+            let mut tried = 0;
+            while go_on.load(Ordering::Acquire) {
+                assert_eq!(victim.does(Operation::Read, SECRET), Done::Denied);
+                tried += 1;
+            }
+            tried
+        });
+        let agent = Agent::start_until("", "`/sys/fs/bpf/gorget/another`, are removed");
+        go_on.store(false, Ordering::Release);
+        (attacker.join().unwrap(), agent)
+    });
+    assert!(tried > 10, "{tried}");
+    assert!(fs::exists(programs).unwrap() && !fs::exists(format!("{PINS}/another")).unwrap());
+    assert_eq!(victim.does(Operation::Read, SECRET), Done::Denied);
+    // Numbers of workloads and rules mean something else in another version.
+    let mut told = BTreeSet::new();
+    while told.len() < 2 {
+        let alert = agent.alert_about(SECRET);
+        told.insert(
+            ["PolicyName", "ContainerName"].map(|field| alert_field(&alert, field).to_owned()),
+        );
+    }
+    let told: Vec<_> = told
+        .iter()
+        .map(|[policy, container]| (policy.as_str(), container.as_str()))
+        .collect();
+    assert!(
+        matches!(told[..], [("guard", "victim"), ("unknown", from)] if from.contains("unknown"))
+    );
+}
+
 /// How often the agent is killed; `GORGET_KILLS` says otherwise.
 const KILLS: usize = 200;
 /// What it said last when it is killed.

@@ -125,7 +125,7 @@ pub(crate) struct Config {
     pub(crate) host: String,
     pub(crate) node_labels: BTreeMap<String, String>,
     pub(crate) policy_dir: PathBuf,
-    /// What the agent keeps for itself: applied policies.
+    /// What the agent keeps for itself: applied policies, and what files said last.
     pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,

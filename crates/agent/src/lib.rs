@@ -13,6 +13,7 @@
 
 mod clock;
 mod config;
+mod durable;
 mod enforcer;
 mod policies;
 mod report;

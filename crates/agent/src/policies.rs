@@ -4,10 +4,15 @@
 //! A file counts as a whole: when anything in it is wrong, what it said last stays in force and every
 //! problem is reported, once for each version of the file. A file that is removed says nothing any
 //! more. A directory that cannot be read changes nothing.
+//!
+//! What a file said last is also kept beside ([`PolicyDir::keeping`]), so that it stays in force when the
+//! agent is started again while the file is broken.
 
+use crate::durable;
 use gorget_engine::{Backend, limits, network_limits};
 use gorget_policy::{Policy, Problem, ProblemSeverity, parse};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
@@ -19,6 +24,8 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct PolicyDir {
     dir: PathBuf,
+    /// Where good versions are kept.
+    copies: Option<PathBuf>,
     files: BTreeMap<PathBuf, File>,
     unreadable: Option<String>,
 }
@@ -50,9 +57,19 @@ impl PolicyDir {
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self {
             dir,
+            copies: None,
             files: BTreeMap::new(),
             unreadable: None,
         }
+    }
+
+    /// Keeps the last good version of every file in a directory of the agent's, which is made.
+    pub(crate) fn keeping(dir: PathBuf, copies: PathBuf) -> io::Result<Self> {
+        durable::make(&copies)?;
+        Ok(Self {
+            copies: Some(copies),
+            ..Self::new(dir)
+        })
     }
 
     /// Everything that is in force, with the file that it comes from.
@@ -74,13 +91,21 @@ impl PolicyDir {
                 if self.unreadable.as_ref() != Some(&problem) {
                     scan.problems.push(problem.clone());
                     self.unreadable = Some(problem);
+                    self.restore_all(&mut scan);
                 }
                 return scan;
             }
         };
         self.unreadable = None;
+        if self.files.is_empty() {
+            self.forget_removed(&paths);
+        }
+        let copies = self.copies.as_deref();
         self.files.retain(|path, file| {
             let stays = paths.contains(path);
+            if !stays && let Some(copy) = copy_of(copies, path) {
+                forget(&copy);
+            }
             if !stays && file.good {
                 scan.notes.push(format!("`{}` was removed", path.display()));
                 scan.changed |= !file.policies.is_empty();
@@ -93,9 +118,42 @@ impl PolicyDir {
         scan
     }
 
+    /// Has in force what was, when the agent ran before: there is no telling what the files say.
+    fn restore_all(&mut self, scan: &mut Scan) {
+        let copies = self.copies.as_deref();
+        let kept = copies.and_then(|copies| policy_files(copies).ok());
+        for copy in kept.unwrap_or_default() {
+            let path = self.dir.join(copy.file_name().unwrap_or_default());
+            let name = path.display().to_string();
+            if let Entry::Vacant(file) = self.files.entry(path) {
+                file.insert(File::default()).restore(&name, &copy, scan);
+            }
+        }
+    }
+
+    /// Removes the copies of files that were removed while no agent ran.
+    fn forget_removed(&self, paths: &[PathBuf]) {
+        let copies = self.copies.as_deref();
+        let there: Vec<_> = paths
+            .iter()
+            .filter_map(|path| copy_of(copies, path))
+            .collect();
+        let kept = copies.and_then(|copies| policy_files(copies).ok());
+        for copy in kept.unwrap_or_default() {
+            if !there.contains(&copy) {
+                forget(&copy);
+            }
+        }
+    }
+
     fn look_at(&mut self, path: PathBuf, scan: &mut Scan) {
         let name = path.display().to_string();
+        let copy = copy_of(self.copies.as_deref(), &path);
+        let is_new = !self.files.contains_key(&path);
         let file = self.files.entry(path.clone()).or_default();
+        if is_new && let Some(copy) = &copy {
+            file.restore(&name, copy, scan);
+        }
         let text = match read(&path) {
             Ok(text) => text,
             Err(error) => {
@@ -131,6 +189,14 @@ impl PolicyDir {
             scan.changed |= policies != file.policies;
             file.policies = policies;
             file.good = true;
+            if let Some(copy) = copy
+                && let Err(error) = durable::write(&copy, file.seen.as_bytes())
+            {
+                let copy = copy.display();
+                scan.problems.push(format!(
+                    "cannot keep `{name}` as `{copy}`: {error}; a restart needs it"
+                ));
+            }
         } else {
             let errors = errors.iter().map(ToString::to_string);
             scan.problems.extend(errors);
@@ -143,6 +209,32 @@ impl PolicyDir {
             .filter(|problem| problem.severity == ProblemSeverity::Warning);
         scan.warnings.extend(warnings.map(ToString::to_string));
     }
+}
+
+impl File {
+    /// Has in force what was, when the agent ran before, until the file is found to be good.
+    fn restore(&mut self, name: &str, copy: &Path, scan: &mut Scan) {
+        let Ok(text) = read(copy) else { return };
+        let parsed = parse(name, &text);
+        let is_error = |problem: &Problem| problem.severity == ProblemSeverity::Error;
+        if !parsed.problems.iter().any(is_error) {
+            self.policies = parsed.policies.into_iter().map(Arc::new).collect();
+            self.good = true;
+            scan.changed |= !self.policies.is_empty();
+        }
+    }
+}
+
+/// A copy that stays is looked at only while there is a file of its name that is broken.
+fn forget(copy: &Path) {
+    if let Err(error) = durable::remove(copy) {
+        tracing::debug!("removing `{}`: {error}", copy.display());
+    }
+}
+
+/// Where the last good version of a file is kept.
+fn copy_of(copies: Option<&Path>, file: &Path) -> Option<PathBuf> {
+    Some(copies?.join(file.file_name()?))
 }
 
 fn kept(file: &File) -> &'static str {
@@ -295,6 +387,59 @@ mod tests {
             "{warnings:?}"
         );
         assert!(dir.state.scan().warnings.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_at_the_start_says_what_it_said_before_until_it_is_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, copies) = (temp.path().join("dir"), temp.path().join("state/last-good"));
+        fs::create_dir(&dir).unwrap();
+        let start = || PolicyDir::keeping(dir.clone(), copies.clone()).unwrap();
+        let names = |state: &PolicyDir| -> Vec<String> {
+            state.by_file().map(|(_, p)| p.name.clone()).collect()
+        };
+        fs::write(dir.join("a.yaml"), POLICY.replace("NAME", "one")).unwrap();
+        assert!(start().scan().changed);
+
+        fs::write(dir.join("a.yaml"), "kind: [").unwrap();
+        let mut again = start();
+        let scan = again.scan();
+        assert!(scan.changed);
+        assert!(
+            scan.problems
+                .iter()
+                .any(|p| p.contains("last good version stays")),
+            "{:?}",
+            scan.problems
+        );
+        assert_eq!(names(&again), ["one"]);
+
+        // So does one in a directory that cannot be read.
+        fs::rename(&dir, temp.path().join("away")).unwrap();
+        let mut again = start();
+        assert!(again.scan().changed);
+        assert_eq!(names(&again), ["one"]);
+        fs::rename(temp.path().join("away"), &dir).unwrap();
+
+        // One that was removed while no agent ran is forgotten.
+        fs::rename(dir.join("a.yaml"), dir.join("b.yaml")).unwrap();
+        start().scan();
+        fs::rename(dir.join("b.yaml"), dir.join("a.yaml")).unwrap();
+        let mut again = start();
+        again.scan();
+        assert!(names(&again).is_empty());
+
+        // A good version counts, whatever was kept; a removed file says nothing, later either.
+        fs::write(dir.join("a.yaml"), POLICY.replace("NAME", "two")).unwrap();
+        let mut again = start();
+        again.scan();
+        assert_eq!(names(&again), ["two"]);
+        fs::remove_file(dir.join("a.yaml")).unwrap();
+        assert!(again.scan().changed);
+        fs::write(dir.join("a.yaml"), "kind: [").unwrap();
+        let mut again = start();
+        again.scan();
+        assert!(names(&again).is_empty());
     }
 
     #[test]

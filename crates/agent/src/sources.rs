@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long the directory must be quiet before it is read: an editor's write is several events.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Below the state directory.
+/// Below the state directory: what clients applied, and what files said last.
 const APPLIED: &str = "policies";
+const LAST_GOOD: &str = "last-good";
 
 /// All policies, by where they come from.
 #[derive(Debug)]
@@ -40,12 +41,17 @@ impl Sources {
         commands: Sender<Command>,
         reporter: Reporter,
     ) -> anyhow::Result<Self> {
-        let kept = state_dir.join(APPLIED);
-        let store = Store::open(kept.clone())
-            .with_context(|| format!("making `{}` (`stateDir`)", kept.display()))?;
+        let (applied, copies) = (state_dir.join(APPLIED), state_dir.join(LAST_GOOD));
+        let making = || {
+            format!(
+                "making directories in `{}` (`stateDir`)",
+                state_dir.display()
+            )
+        };
+        let store = Store::open(applied.clone()).with_context(making)?;
         let mut sources = Self {
-            dir: PolicyDir::new(policy_dir),
-            applied: PolicyDir::new(kept),
+            dir: PolicyDir::keeping(policy_dir, copies).with_context(making)?,
+            applied: PolicyDir::new(applied),
             store,
             commands,
             reporter,

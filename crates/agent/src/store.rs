@@ -2,18 +2,16 @@
 //! Policies that clients applied: checked, kept in a directory of the agent's, and in force from there
 //! after a restart.
 //!
-//! A policy is a file, named after its kind, namespace and name, that is written beside, flushed to the
-//! disk, and renamed. Policies that come together are all checked before any is written.
+//! A policy is a file, named after its kind, namespace and name. Policies that come together are all checked before any is written.
 
+use crate::durable;
 use gorget_policy::{Policy as Parsed, ProblemSeverity, parse};
 use gorget_telemetry::policies::Refusal;
 use gorget_telemetry::proto::policy::PolicyStatus;
 use gorget_telemetry::proto::v1::{ApplyReply, ApplyRequest, DeleteRequest, Policy};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Larger texts are refused, as larger files are.
@@ -50,7 +48,7 @@ struct Metadata {
 impl Store {
     /// Makes the directory, for root only.
     pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        durable::make(&dir)?;
         Ok(Self { dir })
     }
 
@@ -90,7 +88,8 @@ impl Store {
         for (file, mut policy, document) in policies {
             policy.replaced = file.exists();
             policy.file = file.display().to_string();
-            self.write(&file, document).map_err(|error| {
+            let text = format!("{document:#}\n");
+            durable::write(&file, text.as_bytes()).map_err(|error| {
                 Refusal::Failed(format!("cannot write `{}`: {error}", file.display()))
             })?;
             reply.policies.push(policy);
@@ -106,8 +105,7 @@ impl Store {
             name,
         } = policy;
         let file = self.file(kind, namespace, name);
-        let removed = fs::remove_file(&file).and_then(|()| self.flush());
-        removed.map_err(|error| match error.kind() {
+        durable::remove(&file).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Refusal::NotFound(format!(
                 "no {kind} `{name}` was applied; `gorget policy list` shows what is in force and from where"
             )),
@@ -181,20 +179,6 @@ impl Store {
         self.dir
             .join(format!("{}:{namespace}{}.json", safe(kind), safe(name)))
     }
-
-    fn write(&self, file: &Path, document: &Value) -> io::Result<()> {
-        // Hidden, so that it is no policy until it is whole.
-        let beside = self.dir.join(".being-written");
-        let mut written = File::create(&beside)?;
-        written.write_all(format!("{document:#}\n").as_bytes())?;
-        written.sync_all()?;
-        fs::rename(&beside, file)?;
-        self.flush()
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
-    }
 }
 
 /// What a document that was checked says of itself.
@@ -257,6 +241,7 @@ fn without_nothing(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
         metadata: {name: NAME}\nspec:\n  selector: {matchLabels: {a: b}}\n  \

@@ -10,14 +10,17 @@
 //! INVARIANT: a directory with its final name is complete: it is filled under another name, and
 //! renamed. What was not finished is removed at the next start.
 
+use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Link, MapHandle};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where bpffs is mounted (Documentation/bpf in the kernel's tree; systemd mounts it there).
 const FILE_SYSTEM: &str = "/sys/fs/bpf";
@@ -28,6 +31,9 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const MINOR_BITS: u32 = 20;
 /// Behind the name of a directory that is not complete. bpffs allows no dots.
 const UNFINISHED: &str = "-unfinished";
+/// The kernel takes some milliseconds to detach; in all this is 10 s.
+const DETACH_LOOKS: u32 = 2_000;
+const DETACH_PAUSE: Duration = Duration::from_millis(5);
 /// Only root looks.
 const PRIVATE: u32 = 0o700;
 
@@ -269,8 +275,9 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, PinError> {
     read().map_err(failed("reading", dir))
 }
 
-/// Programs first: the tables must outlast what reads them.
+/// Programs first: the tables must outlast what reads them. Ends when nothing of it decides any more.
 fn remove(dir: &Path) -> Result<(), PinError> {
+    let programs = programs(&dir.join("links"))?;
     for part in ["links", "maps"] {
         let part = dir.join(part);
         if !part.exists() {
@@ -281,7 +288,31 @@ fn remove(dir: &Path) -> Result<(), PinError> {
         }
         fs::remove_dir(&part).map_err(failed("removing", &part))?;
     }
-    fs::remove_dir(dir).map_err(failed("removing", dir))
+    fs::remove_dir(dir).map_err(failed("removing", dir))?;
+    are_gone(&programs).map_err(failed("waiting for the end of", dir))
+}
+
+/// Ids of the programs that pinned links hold.
+fn programs(links: &Path) -> Result<BTreeSet<u32>, PinError> {
+    let mut programs = BTreeSet::new();
+    if links.exists() {
+        for pin in entries(links)? {
+            let info = Link::open(&pin).and_then(|link| link.info());
+            programs.insert(info.map_err(failed("opening", &pin))?.prog_id);
+        }
+    }
+    Ok(programs)
+}
+
+/// KERNEL: removing the last reference to a link detaches its program a little later.
+fn are_gone(programs: &BTreeSet<u32>) -> Result<(), String> {
+    for _ in 0..DETACH_LOOKS {
+        if !ProgInfoIter::default().any(|program| programs.contains(&program.id)) {
+            return Ok(());
+        }
+        std::thread::sleep(DETACH_PAUSE);
+    }
+    Err("something else holds its programs, and they still decide".to_owned())
 }
 
 #[cfg(test)]
