@@ -22,6 +22,11 @@ inline_always u32 dentry_mode(struct dentry *dentry)
 	return mode & S_IFMT;
 }
 
+inline_always int is_backing(struct file *file)
+{
+	return (file->f_mode & FMODE_NOACCOUNT) && (file->f_mode & FMODE_BACKING_ANY);
+}
+
 /*
  * A stacked file system (overlay) opens files below itself, with a second call of the hook. The
  * layers of a container's own root are the runtime's; a second stack over what the workload has
@@ -36,7 +41,7 @@ inline_always int is_stacked(struct file *file, u64 *below)
 
 	*below = 0;
 	if (bpf_core_type_exists(struct backing_file)) {
-		if (!(file->f_mode & FMODE_BACKING))
+		if (!is_backing(file))
 			return 0;
 		*below = address(file->f_path.dentry);
 		read_at(&outer, address(file) - bpf_core_field_offset(struct backing_file, file),
@@ -114,7 +119,7 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
 		return 0;
 	/* The file above a backing file was judged. */
-	if ((file->f_flags & FMODE_EXEC_FLAG) || (file->f_mode & FMODE_BACKING))
+	if ((file->f_flags & FMODE_EXEC_FLAG) || is_backing(file))
 		return 0;
 	if (mask & MAY_READ)
 		access |= ACCESS_READ;

@@ -46,8 +46,11 @@ enum {
 	FMODE_WRITE = 0x2,
 	/* __FMODE_EXEC: opened by execve, not by the program. */
 	FMODE_EXEC_FLAG = 0x20,
-	/* The file that a stacked file system opens below itself (since 6.5). */
-	FMODE_BACKING = 0x2000000,
+	/* FMODE_BACKING, the file that a stacked file system opens below itself: bit 25 from 6.5 to
+	 * 6.11, where bit 24 is free, and bit 24 later, where bit 25 is FMODE_NONOTIFY. Such files
+	 * are not accounted. */
+	FMODE_BACKING_ANY = 0x3000000,
+	FMODE_NOACCOUNT = 0x20000000,
 	MAY_WRITE = 0x2,
 	MAY_READ = 0x4,
 	MAY_APPEND = 0x8,
