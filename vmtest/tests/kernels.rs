@@ -6,7 +6,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "runs the agent and the report")]
 
-use gorget_vmtest::{JOB, only_in_the_guest};
+use gorget_vmtest::{JOB, has_bpf_lsm, only_in_the_guest};
 use std::fs;
 use std::process::{Command, Output};
 use toml::{Table, Value};
@@ -117,9 +117,7 @@ fn the_agent_checks_the_machine_and_names_everything_that_it_lacks() {
         .into_iter()
         .filter(|(_, feature)| feature["works"].as_bool() == Some(false))
         .collect();
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let active = modules.trim().split(',').any(|name| name == "bpf");
-
+    let active = has_bpf_lsm();
     let checked = run("gorgetd", &["--check"]);
     let said = String::from_utf8_lossy(&checked.stderr);
     assert_eq!(
@@ -127,6 +125,7 @@ fn the_agent_checks_the_machine_and_names_everything_that_it_lacks() {
         lacking.is_empty() && active,
         "{said}"
     );
+    let can_audit = lacking.is_empty();
     for (name, feature) in lacking {
         let since = feature["since"].as_str().expect("a version");
         let line = said
@@ -141,8 +140,10 @@ fn the_agent_checks_the_machine_and_names_everything_that_it_lacks() {
     let refused = said.contains("BPF LSM is missing") && said.contains("add `bpf` to the list");
     assert_eq!(refused, !active, "{said}");
     if !checked.status.success() {
+        assert_eq!(said.contains("NOTHING IS DENIED"), can_audit, "{said}");
         // Asked to enforce, it ends instead of running without doing so.
-        let started = run("gorgetd", &["--socket", "/run/gorget-kernels.sock"]);
+        fs::write("/tmp/enforce.yaml", "lsm: bpf\n").expect("a configuration is written");
+        let started = run("gorgetd", &["--config", "/tmp/enforce.yaml"]);
         let said = String::from_utf8_lossy(&started.stderr);
         assert!(!started.status.success(), "{said}");
         assert!(

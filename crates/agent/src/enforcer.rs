@@ -348,7 +348,12 @@ impl Enforcer {
             self.reporter
                 .info(format!("no policy is in force for `{name}`"));
         } else if changed {
-            self.reporter.info(format!("in force for `{name}`: {list}"));
+            let remark = match self.mode {
+                Mode::Enforced => "",
+                Mode::Audited | Mode::Disabled => " (audit only: nothing is denied)",
+            };
+            self.reporter
+                .info(format!("in force for `{name}`: {list}{remark}"));
         }
     }
 

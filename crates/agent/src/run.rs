@@ -155,8 +155,8 @@ fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Resul
         bail!("this machine cannot enforce policies: {to_enforce} requirements are missing");
     };
     if programs == Programs::AuditOnly {
-        let why = match to_enforce {
-            0 => "as configured (`lsm`)",
+        let why = match backends.first() {
+            Some(Backend::None) => "as configured (`lsm`)",
             _ => {
                 "because of what is missing; `lsm: bpf` in the configuration refuses to start then"
             }
