@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 const DEFAULT_CONFIG: &str = "/etc/gorget/gorget.yaml";
 /// Where the agent keeps what must outlive it when no place is named.
 const DEFAULT_STATE: &str = "/var/lib/gorget";
+/// What is tried when nothing is named.
+const DEFAULT_BACKENDS: &str = "bpf,none";
 /// Where policies are looked for when no place is named.
 const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
 
@@ -84,6 +86,31 @@ impl From<SelfProtection> for Protection {
     }
 }
 
+/// How policies are put in force. The configuration lists, as `lsm` does in KubeArmor's, what to try, in
+/// that order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// Programs at the hooks of security modules: everything is enforced.
+    Bpf,
+    /// Programs that look on: everything is reported, and nothing is denied.
+    None,
+}
+
+impl Backend {
+    const ALL: [(&str, Self); 2] = [("bpf", Self::Bpf), ("none", Self::None)];
+
+    fn list(text: &str) -> Result<Vec<Self>, String> {
+        let one = |word: &str| {
+            let known = Self::ALL.into_iter().find(|(name, _)| *name == word.trim());
+            known.map(|(_, backend)| backend).ok_or_else(|| {
+                let names = Self::ALL.map(|(name, _)| format!("`{name}`")).join(", ");
+                format!("lsm: `{}` is not one of {names}", word.trim())
+            })
+        };
+        text.split(',').map(one).collect()
+    }
+}
+
 /// The configuration file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -97,6 +124,7 @@ struct ConfigSpec {
     socket: Option<PathBuf>,
     log_path: Option<String>,
     containerd_socket: Option<String>,
+    lsm: Option<String>,
     #[serde(default)]
     on_stop: OnStop,
     #[serde(default)]
@@ -130,6 +158,8 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
     pub(crate) containerd: Runtime,
+    /// What to try, in this order.
+    pub(crate) backends: Vec<Backend>,
     pub(crate) on_stop: OnStop,
     pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
@@ -178,10 +208,13 @@ impl Config {
             None if Path::new(DEFAULT_CONFIG).exists() => read(Path::new(DEFAULT_CONFIG))?,
             None => ConfigSpec::default(),
         };
-        Ok(Self::from_spec(spec, args, host_name))
+        Self::from_spec(spec, args, host_name).map_err(|reason| ConfigError::Content {
+            path: args.config.clone().unwrap_or_else(|| DEFAULT_CONFIG.into()),
+            reason,
+        })
     }
 
-    fn from_spec(spec: ConfigSpec, args: &Args, host_name: &str) -> Self {
+    fn from_spec(spec: ConfigSpec, args: &Args, host_name: &str) -> Result<Self, String> {
         let ConfigSpec {
             cluster,
             host,
@@ -191,6 +224,7 @@ impl Config {
             socket,
             log_path,
             containerd_socket,
+            lsm,
             on_stop,
             self_protection,
             default_file_posture,
@@ -216,7 +250,8 @@ impl Config {
             Some("none") => Runtime::None,
             Some(path) => Runtime::Socket(path.strip_prefix("unix://").unwrap_or(path).into()),
         };
-        Self {
+        let backends = Backend::list(lsm.as_deref().unwrap_or(DEFAULT_BACKENDS))?;
+        Ok(Self {
             cluster: cluster.unwrap_or_else(|| "default".to_owned()),
             host: host.unwrap_or_else(|| host_name.to_owned()),
             node_labels,
@@ -233,6 +268,7 @@ impl Config {
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             log,
             containerd,
+            backends,
             on_stop,
             protection: self_protection.into(),
             postures: Postures {
@@ -247,7 +283,7 @@ impl Config {
                 capabilities: host_default_capabilities_posture,
                 device: host_default_device_posture,
             },
-        }
+        })
     }
 }
 
@@ -307,6 +343,19 @@ mod tests {
             .to_string();
         assert!(error.contains("policyDirectory"), "{error}");
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn backends_are_tried_in_the_order_that_is_written() {
+        let backends = |text| load(text, &[]).unwrap().backends;
+        assert_eq!(backends(""), [Backend::Bpf, Backend::None]);
+        assert_eq!(backends("lsm: bpf"), [Backend::Bpf]);
+        assert_eq!(backends("lsm: none, bpf"), [Backend::None, Backend::Bpf]);
+        let error = load("lsm: bpf,smack\n", &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("`smack` is not one of `bpf`, `none`"),
+            "{error}"
+        );
     }
 
     #[test]
