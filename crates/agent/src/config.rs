@@ -39,8 +39,8 @@ pub struct Args {
     /// Where alerts are written as JSON lines: `none`, `stdout` or a file [default: none]
     #[arg(long, value_name = "WHERE")]
     log_path: Option<String>,
-    /// Container runtimes to watch: `auto`, `none`, or some of `containerd`, `docker`, `podman`, with
-    /// commas between, each alone or as NAME=SOCKET [default: auto]
+    /// Container runtimes to watch: `auto`, `none`, or some of `containerd`, `docker`, `podman`,
+    /// `cri-o`, with commas between, each alone or as NAME=SOCKET [default: auto]
     #[arg(long, value_name = "LIST")]
     runtime: Option<String>,
     /// containerd's socket: `auto`, `none` or a path [default: auto]

@@ -5,10 +5,12 @@ use gorget_containers::{Choice, Kind};
 use serde::Deserialize;
 
 /// What people call the kinds. Docker's containers are known through its containerd.
-const NAMES: [(&str, Kind); 3] = [
+const NAMES: [(&str, Kind); 5] = [
     ("containerd", Kind::Containerd),
     ("docker", Kind::Containerd),
     ("podman", Kind::Podman),
+    ("cri-o", Kind::Cri),
+    ("crio", Kind::Cri),
 ];
 
 /// `runtime` in the configuration: one word, several with commas between, or a list.

@@ -11,18 +11,6 @@ mod known;
 mod record;
 mod session;
 
-/// Generated from `proto/`.
-mod proto {
-    #![expect(
-        unreachable_pub,
-        unused_qualifications,
-        clippy::allow_attributes_without_reason,
-        clippy::doc_markdown,
-        reason = "generated code"
-    )]
-    include!(concat!(env!("OUT_DIR"), "/client/containerd.rs"));
-}
-
 use crate::out::Out;
 use crate::reconnect::{Ended, Reached};
 use crate::{Config, reconnect, with_causes};

@@ -51,7 +51,7 @@ impl Directories {
                 Ok(number) => drop(watched.insert(path.clone(), number)),
                 Err(Errno::NOENT) => {}
                 Err(error) => {
-                    failed.get_or_insert((path.clone(), error.into()));
+                    failed.get_or_insert_with(|| (path.clone(), error.into()));
                 }
             }
         }

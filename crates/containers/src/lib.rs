@@ -24,6 +24,7 @@
 mod backoff;
 mod cgroup;
 mod containerd;
+mod cri;
 mod directories;
 mod identity;
 mod merge;
@@ -32,6 +33,18 @@ mod places;
 mod podman;
 mod reconnect;
 mod several;
+
+/// Generated from `proto/`.
+mod proto {
+    #![expect(
+        unreachable_pub,
+        unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        clippy::doc_markdown,
+        reason = "generated code"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/client/containerd.rs"));
+}
 
 use gorget_model::Container;
 use std::error::Error;

@@ -17,6 +17,8 @@ pub enum Kind {
     Containerd,
     /// Podman's interface, of root and of other users.
     Podman,
+    /// Kubernetes' runtime interface: CRI-O.
+    Cri,
 }
 
 /// By who installed it: itself, k3s and RKE2, `MicroK8s`, k0s, and Docker when it runs a containerd
@@ -29,6 +31,7 @@ const CONTAINERD: [&str; 5] = [
     "run/docker/containerd/containerd.sock",
 ];
 const PODMAN: [&str; 1] = ["run/podman/podman.sock"];
+const CRI: [&str; 1] = ["run/crio/crio.sock"];
 /// Directories of users who are logged in or linger, named by uid.
 const USERS: &str = "run/user";
 /// Below the directory of a user.
@@ -36,13 +39,14 @@ const PODMAN_OF_USER: &str = "podman/podman.sock";
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Containerd, Self::Podman];
+    pub const ALL: [Self; 3] = [Self::Containerd, Self::Podman, Self::Cri];
 
     /// As people call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Containerd => "containerd",
             Self::Podman => "podman",
+            Self::Cri => "cri-o",
         }
     }
 
@@ -50,6 +54,7 @@ impl Kind {
         match self {
             Self::Containerd => &CONTAINERD,
             Self::Podman => &PODMAN,
+            Self::Cri => &CRI,
         }
     }
 }
@@ -129,7 +134,7 @@ impl Found {
     fn candidate(&mut self, kind: Kind, socket: PathBuf, user: Option<u32>) {
         self.look_at_the_directory_of(&socket);
         let is_there = match kind {
-            Kind::Containerd => socket.parent().is_some_and(Path::is_dir),
+            Kind::Containerd | Kind::Cri => socket.parent().is_some_and(Path::is_dir),
             Kind::Podman => socket.exists(),
         };
         // Two names of one directory are one runtime.

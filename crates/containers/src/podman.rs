@@ -229,8 +229,8 @@ impl Client {
         }))
     }
 
-    /// The digest is for people: an image that was removed has none. Podman before 4.4 does not tell
-    /// it with the container.
+    /// The digest is for people: an image that was removed has none. Older Podmans do not tell it
+    /// with the container.
     async fn digest(&self, running: &Inspection) -> Result<Option<String>, SessionError> {
         if !running.image_digest.is_empty() || !names_an_image(&running.image_name) {
             return Ok(Some(running.image_digest.clone()));

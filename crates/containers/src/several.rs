@@ -5,7 +5,7 @@ use crate::directories::Directories;
 use crate::merge::Merge;
 use crate::out::{Out, Source};
 use crate::places::{self, Found, Kind, Place};
-use crate::{Change, Config, Problem, ProblemKind, containerd, podman, reconnect};
+use crate::{Change, Config, Problem, ProblemKind, containerd, cri, podman, reconnect};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -138,6 +138,10 @@ impl Several {
             match place.kind {
                 Kind::Containerd => {
                     let client = containerd::Client::new(config, place.socket);
+                    reconnect::keep(client, &socket, backoff, appeared, &out).await;
+                }
+                Kind::Cri => {
+                    let client = cri::Client::new(config, place.socket);
                     reconnect::keep(client, &socket, backoff, appeared, &out).await;
                 }
                 Kind::Podman => {

@@ -5,8 +5,8 @@
 //! CRI plugin and users set. What Docker keeps to itself (`docker`) comes first.
 
 use super::docker::Description;
-use super::proto::containerd::services::containers::v1 as wire;
 use crate::identity::{CONTAINER_NAME, NAMESPACE, POD_NAME, POD_NAMESPACE, first, with_digest};
+use crate::proto::containerd::services::containers::v1 as wire;
 use gorget_model::Container;
 
 const NERDCTL_NAME: &str = "nerdctl/name";
