@@ -198,7 +198,7 @@ impl Enforcer {
             Change::Disconnected { reason } => {
                 self.all_known = None;
                 self.reporter.warn(format!(
-                    "the container runtime cannot be reached: {reason}; what is in force stays"
+                    "a container runtime cannot be reached: {reason}; what is in force stays"
                 ));
             }
             Change::Problem(problem) => self.reporter.warn(format!(

@@ -2,7 +2,7 @@
 //! Start, life and end of the agent.
 
 use crate::clock;
-use crate::config::{Args, Backend, Config, LogPath, OnStop, Runtime};
+use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
@@ -13,14 +13,14 @@ use gorget_bpf::{
     Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force, probe, running_agent,
     self_test, uninstall,
 };
-use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
+use gorget_containers::{Change, Config as Watch};
 use gorget_model::{Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -243,21 +243,12 @@ async fn live(config: Config, programs: Programs) -> anyhow::Result<()> {
     .await?;
     let (asking, asked) = mpsc::channel(QUESTIONS);
     tasks.spawn("policies", sources.follow(dir_changes, asked));
-    let socket = containerd_socket(&config.containerd);
-    if socket.is_none() {
-        let nobody = Change::Synced {
-            running: Vec::new(),
-        };
-        drop(commands.send(Command::Containers(nobody)));
-    }
-    if let Some(socket) = socket {
-        let (changes, watch) = gorget_containers::watch(Watch {
-            socket,
-            ..Watch::default()
-        });
-        tasks.spawn("containerd", watch);
-        tasks.spawn("containers", follow_containers(changes, commands.clone()));
-    }
+    let (changes, watch) = gorget_containers::watch(Watch {
+        runtimes: config.runtimes.clone(),
+        ..Watch::default()
+    });
+    tasks.spawn("runtimes", watch);
+    tasks.spawn("containers", follow_containers(changes, commands.clone()));
     let (end_feed, feed_ends) = oneshot::channel::<()>();
     let feed = gorget_telemetry::serve(feeder, asking, listener, async {
         // Also when the sender is dropped.
@@ -384,19 +375,6 @@ fn users(passwd: &str) -> HashMap<u32, String> {
             Some((uid, name.to_owned()))
         })
         .collect()
-}
-
-/// Without one that exists now, the first: it may come later, and is tried again and again.
-fn containerd_socket(runtime: &Runtime) -> Option<PathBuf> {
-    match runtime {
-        Runtime::None => None,
-        Runtime::Socket(path) => Some(path.clone()),
-        Runtime::Auto => CONTAINERD_SOCKETS
-            .iter()
-            .find(|path| Path::new(path).exists())
-            .or(CONTAINERD_SOCKETS.first())
-            .map(PathBuf::from),
-    }
 }
 
 async fn follow_containers(mut changes: mpsc::Receiver<Change>, commands: Sender<Command>) {
