@@ -154,6 +154,8 @@ int BPF_PROG(sb_pivotroot, const struct path *put_old, const struct path *new_ro
 {
 	if (ret)
 		return ret;
+	if (!current_workload())
+		note_new_root();
 	if (arranges_namespace(current_workload()))
 		return 0;
 	ret = check_text(0, ABI_OP_PIVOT_ROOT);

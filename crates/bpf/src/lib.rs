@@ -24,6 +24,7 @@ mod refusal;
 mod report;
 mod ring;
 mod self_test;
+mod starting;
 mod tables;
 
 pub use attach::LoadError;
@@ -39,4 +40,5 @@ pub use refusal::Refusal;
 pub use report::{Outcome, Report, Tried, report};
 pub use ring::Reader;
 pub use self_test::{SelfTestError, self_test};
+pub use starting::{Beginning, Beginnings, Start};
 pub use tables::RulesetNumber;

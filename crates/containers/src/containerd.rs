@@ -5,6 +5,7 @@
 //! connection from scan to loss, `known` is what outlives a connection. This module is the loop around
 //! them: a lost connection is told once and tried again with growing delays until the reader is gone.
 
+mod asked;
 mod client;
 mod docker;
 mod event;
@@ -25,8 +26,10 @@ mod proto {
 }
 
 use crate::{Change, Config, with_causes};
+use gorget_model::Container;
 use known::Known;
 use session::{Session, SessionError};
+use std::path::Path;
 use tokio::sync::mpsc::Sender;
 
 /// Which container, in containerd's terms. An id is unique within its namespace only.
@@ -35,6 +38,16 @@ struct Key {
     /// containerd's namespace (`k8s.io`, `moby`, `default`), not a Kubernetes one.
     namespace: String,
     id: String,
+}
+
+/// Who a container of `namespace` is, or why containerd or Docker do not say.
+pub(crate) async fn identify(
+    socket: &Path,
+    namespace: &str,
+    id: &str,
+) -> Result<Container, String> {
+    let asked = asked::identify(socket, namespace, id).await;
+    asked.map_err(|error| with_causes(&error))
 }
 
 /// Watches until the receiver is gone.

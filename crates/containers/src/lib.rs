@@ -18,16 +18,21 @@
 //! until it is started again; and cgroup v1, which is reported container by container.
 #![forbid(unsafe_code)]
 
+mod announced;
 mod backoff;
+mod bundle;
 mod cgroup;
 mod containerd;
+pub mod hook;
 
 use gorget_model::Container;
 use std::error::Error;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 
+pub use announced::{Announced, IdentifyError, NoCgroup, identify, of_id, of_process};
 pub use backoff::Backoff;
+pub use bundle::BundleError;
 
 /// Where containerd listens, by who installed it: itself, k3s and RKE2, `MicroK8s`, k0s, and Docker
 /// when it runs a containerd of its own.
