@@ -11,8 +11,9 @@ use crate::enforcer::{Command, lock};
 use crate::report::{Reporter, with_causes};
 use crate::tasks::Brief;
 use gorget_bpf::Beginning;
-use gorget_containers::hook::{Answer, Message, Question, Settings, Starting, missed};
-use gorget_containers::{Config, identify, of_process};
+use gorget_containers::hook::{Answer, Message, Question, Settings, Starting, WhenDown, missed};
+use gorget_containers::nri::Told;
+use gorget_containers::{Config, identify, of_id, of_process};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -114,6 +115,51 @@ impl Announcements {
                 drop(answer.send(own.answer(message).await));
                 own.tell_missed(&settings);
             });
+        }
+    }
+
+    /// Answers NRI, for as long as it can ask.
+    pub(crate) async fn answer_nri(self, settings: Settings, mut told: mpsc::Receiver<Told>) {
+        while let Some(told) = told.recv().await {
+            match told {
+                Told::Connected { runtime } => {
+                    let what = "asks by NRI before it starts containers";
+                    self.reporter.info(format!("{runtime} {what}"));
+                }
+                Told::Disconnected { reason } => self.reporter.warn(format!(
+                    "nobody asks by NRI any more before containers are started: {reason}"
+                )),
+                Told::Starting { id, pid, answer } => {
+                    let (own, when_down) = (self.clone(), settings.when_down);
+                    lock(&self.ends).spawn(async move {
+                        // The runtime may have stopped waiting.
+                        drop(answer.send(own.begin_by_nri(&id, pid, when_down).await));
+                    });
+                }
+            }
+        }
+    }
+
+    async fn begin_by_nri(&self, id: &str, pid: u32, when_down: WhenDown) -> Result<(), String> {
+        let done = match of_id(id, pid) {
+            Ok(starting) => self.begin(starting).await,
+            Err(error) => Err(with_causes(&error)),
+        };
+        let Err(reason) = done else {
+            return Ok(());
+        };
+        let what = format!("the rules of container `{id}` are not known to be in force");
+        match when_down {
+            WhenDown::Open => {
+                let why = format!("{what}, it starts all the same: {reason}");
+                self.reporter.warn(why);
+                Ok(())
+            }
+            WhenDown::Closed => {
+                let why = format!("{what}, it does not start: {reason}");
+                self.reporter.warn(&why);
+                Err(why)
+            }
         }
     }
 

@@ -14,8 +14,8 @@ use gorget_bpf::{
     Beginning, Beginnings, Kernel, Reader, Support, is_in_force, probe, running_agent, self_test,
     uninstall,
 };
-use gorget_containers::hook;
-use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
+use gorget_containers::{Backoff, CONTAINERD_SOCKETS, Change, Config as Watch};
+use gorget_containers::{hook, nri};
 use gorget_model::{Host, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
@@ -241,7 +241,14 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let (hears, heard) = mpsc::channel(QUESTIONS);
     tasks.spawn("hook", hook::serve(asking_hooks, ROOT, hears));
     let hook_socket = hooks.socket.clone();
+    let (tells, told) = mpsc::channel(QUESTIONS);
+    tasks.spawn(
+        "nri",
+        nri::follow(nri::SOCKET.into(), Backoff::default(), tells),
+    );
+    let settings = hooks.clone();
     tasks.spawn("hooks", announcements.clone().answer_hooks(hooks, heard));
+    tasks.spawn("pods", announcements.clone().answer_nri(settings, told));
     tasks.spawn("starts", announcements.follow_kernel(begun));
     if socket.is_none() {
         let nobody = Change::Synced {

@@ -24,6 +24,7 @@ mod bundle;
 mod cgroup;
 mod containerd;
 pub mod hook;
+pub mod nri;
 
 use gorget_model::Container;
 use std::error::Error;
