@@ -14,8 +14,8 @@ use crate::native;
 use crate::objects::Objects;
 use crate::text;
 use gorget_engine::{
-    CompileError, Listing, Listings, Named, PolicySet, RuleInfo, Ruleset, Variant, compile,
-    literal_paths,
+    Automaton, CompileError, Listing, Listings, Named, PolicySet, RuleInfo, Ruleset, Variant,
+    compile, literal_paths,
 };
 use gorget_model::{Category, Mode, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +58,24 @@ pub struct Profile {
     pub text: String,
     /// What the policies ask for and the profile does not do.
     pub limits: Vec<Limit>,
+    /// Which program runs in which part.
+    pub parts: Parts,
+}
+
+/// Which program runs in which part of a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    sources: Automaton,
+    /// By source class, with the outer name in front.
+    names: Vec<String>,
+}
+
+impl Parts {
+    /// The full name of the profile that a program gets.
+    pub fn of(&self, image: &[u8]) -> &str {
+        let name = self.names.get(self.sources.run(image) as usize);
+        name.map_or("", String::as_str)
+    }
 }
 
 /// Writes the profile of a workload.
@@ -176,7 +194,19 @@ impl Lowering<'_> {
         text.push_str("}\n");
         limits.sort();
         limits.dedup();
-        Profile { text, limits }
+        let names = classes.of_source.iter();
+        let names = names
+            .map(|number| self.full_name(*number, &classes))
+            .collect();
+        let parts = Parts {
+            sources: self.rules.sources().clone(),
+            names,
+        };
+        Profile {
+            text,
+            limits,
+            parts,
+        }
     }
 
     fn part(&self, who: &str, name: &str, body: &str) -> String {
@@ -365,7 +395,7 @@ impl Lowering<'_> {
             limits.extend(info(rule).map(|info| of_rule(info, "protocol", why)));
         }
         let mut left_out = Vec::new();
-        let files = self.files(class, &mut left_out);
+        let files = self.files(number, class, all, &mut left_out);
         lines(&mut text, "Files.", &files);
         let programs = self.programs(number, class, all, &mut left_out);
         lines(&mut text, "Programs.", &programs);
@@ -386,7 +416,9 @@ impl Lowering<'_> {
 
     fn files(
         &self,
+        number: usize,
         class: &Class,
+        all: &Classes,
         left_out: &mut Vec<(gorget_model::RuleId, LeftOut)>,
     ) -> Vec<String> {
         let mut rules = FileRules::new();
@@ -409,6 +441,10 @@ impl Lowering<'_> {
                     add(&mut rules, key, number, permission);
                 }
             }
+        }
+        for image in self.own_images(number, class, all) {
+            let key = (false, false, text::file(&image));
+            (0..WHO.len()).for_each(|who| add(&mut rules, key.clone(), who, READ | MAP));
         }
         for (directory, number) in &class.behaviour.guarded {
             let key = (true, log, text::directory(directory));
@@ -436,6 +472,24 @@ impl Lowering<'_> {
             }
         }
         lines
+    }
+
+    /// The programs that are known to begin in a part of the profile, where not everything can be read:
+    /// the kernel reads a program as who will run it.
+    fn own_images(&self, number: usize, class: &Class, all: &Classes) -> Vec<Glob> {
+        let free =
+            |who: &u8| self.listing(Category::File, class.source, *who).unlisted != Outcome::Block;
+        if WHO.iter().all(free) {
+            return Vec::new();
+        }
+        let sources = self.listings.sources().iter();
+        let paths = sources.filter_map(|named| match named {
+            Named::Path(path) => Some(path.as_slice()),
+            Named::Directory { .. } | Named::Pattern(_) => None,
+        });
+        let entry = self.confined.entry.filter(|_| number == 0);
+        let ours = paths.filter(|path| all.of_image(&self.rules, path) == number);
+        ours.chain(entry).map(Glob::literal).collect()
     }
 
     /// Programs that nobody may run and that are named, so that they cannot be libraries: they must not
