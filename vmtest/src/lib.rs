@@ -41,3 +41,9 @@ pub fn only_in_the_guest() {
         "these tests run in the virtual machine only: use `cargo xtask test`"
     );
 }
+
+/// Whether the guest was booted with `bpf` among its security modules: without it nothing is denied.
+pub fn has_bpf_lsm() -> bool {
+    let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    modules.trim().split(',').any(|name| name == "bpf")
+}

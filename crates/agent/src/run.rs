@@ -2,7 +2,7 @@
 //! Start, life and end of the agent.
 
 use crate::clock;
-use crate::config::{Args, Config, LogPath, OnStop, Runtime};
+use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
@@ -10,16 +10,17 @@ use crate::sources::{self, Sources};
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
 use gorget_bpf::{
-    Kernel, Reader, Support, is_in_force, probe, running_agent, self_test, uninstall,
+    Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force, probe, running_agent,
+    self_test, uninstall,
 };
-use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
-use gorget_model::{Host, Node};
+use gorget_containers::{Change, Config as Watch};
+use gorget_model::{Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -72,8 +73,8 @@ fn start(args: &Args) -> anyhow::Result<()> {
         return remove_everything();
     }
     let config = Config::load(args, &host_name)?;
-    check_machine(Path::new("/"))?;
-    if is_in_force() && !args.check {
+    let programs = choose(&config.backends, probe(Path::new("/")))?;
+    if is_in_force(programs) && !args.check {
         tracing::info!(
             "the programs are in force already: they were tested when they were attached"
         );
@@ -82,13 +83,16 @@ fn start(args: &Args) -> anyhow::Result<()> {
         tracing::info!("this kernel decides {questions} test questions as it should");
     }
     if args.check {
-        return Ok(());
+        return match programs {
+            Programs::Enforcing => Ok(()),
+            Programs::AuditOnly => bail!("this machine cannot enforce policies, only audit"),
+        };
     }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(live(config))
+        .block_on(live(config, programs))
 }
 
 /// Tells the agent that runs to stop, and waits until it has.
@@ -124,17 +128,18 @@ fn remove_everything() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what this machine lacks, all at once.
-fn check_machine(root: &Path) -> anyhow::Result<()> {
+/// Says what this machine lacks, all at once, and which of the wanted programs it can have.
+fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Result<Programs> {
     if !rustix::process::geteuid().is_root() {
         bail!("gorgetd must run as root: it loads programs into the kernel");
     }
-    let mut missing = 0;
-    for requirement in probe(root) {
+    let (mut to_enforce, mut to_audit) = (0, 0);
+    for requirement in requirements {
         match requirement.support {
             Support::Met(found) => tracing::debug!("{}: {found}", requirement.name),
             Support::Missing { reason, remedy } => {
-                missing += 1;
+                to_enforce += 1;
+                to_audit += usize::from(!requirement.only_to_enforce);
                 tracing::error!(
                     "{} is missing: {reason}; to get it: {remedy}",
                     requirement.name
@@ -142,13 +147,29 @@ fn check_machine(root: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    if missing > 0 {
-        bail!("this machine cannot enforce policies: {missing} requirements are missing");
+    let possible = backends.iter().find_map(|backend| match backend {
+        Backend::Bpf => (to_enforce == 0).then_some(Programs::Enforcing),
+        Backend::None => (to_audit == 0).then_some(Programs::AuditOnly),
+    });
+    let Some(programs) = possible else {
+        bail!("this machine cannot enforce policies: {to_enforce} requirements are missing");
+    };
+    if programs == Programs::AuditOnly {
+        let why = match backends.first() {
+            Some(Backend::None) => "as configured (`lsm`)",
+            _ => {
+                "because of what is missing; `lsm: bpf` in the configuration refuses to start then"
+            }
+        };
+        tracing::warn!(
+            "audit only: policies are reported on and NOTHING IS DENIED, {why}; nobody is kept from \
+             ending this agent either"
+        );
     }
-    Ok(())
+    Ok(programs)
 }
 
-async fn live(config: Config) -> anyhow::Result<()> {
+async fn live(config: Config, programs: Programs) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
@@ -187,10 +208,19 @@ async fn live(config: Config) -> anyhow::Result<()> {
         reporter: reporter.clone(),
         postures: config.postures,
         host_postures: config.host_postures,
-        protection: config.protection,
+        protection: match programs {
+            Programs::Enforcing => config.protection,
+            Programs::AuditOnly => Protection::Report,
+        },
+        mode: match programs {
+            Programs::Enforcing => Mode::Enforced,
+            Programs::AuditOnly => Mode::Audited,
+        },
         all_known: known,
     };
-    let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
+    let enforcer = thread("enforcer", move || {
+        enforce(setup, programs, &received, loaded)
+    })?;
     let reader = reader.await.context("the enforcer ended")??;
     let reading = Arc::new(AtomicBool::new(true));
     let events = {
@@ -213,21 +243,12 @@ async fn live(config: Config) -> anyhow::Result<()> {
     .await?;
     let (asking, asked) = mpsc::channel(QUESTIONS);
     tasks.spawn("policies", sources.follow(dir_changes, asked));
-    let socket = containerd_socket(&config.containerd);
-    if socket.is_none() {
-        let nobody = Change::Synced {
-            running: Vec::new(),
-        };
-        drop(commands.send(Command::Containers(nobody)));
-    }
-    if let Some(socket) = socket {
-        let (changes, watch) = gorget_containers::watch(Watch {
-            socket,
-            ..Watch::default()
-        });
-        tasks.spawn("containerd", watch);
-        tasks.spawn("containers", follow_containers(changes, commands.clone()));
-    }
+    let (changes, watch) = gorget_containers::watch(Watch {
+        runtimes: config.runtimes.clone(),
+        ..Watch::default()
+    });
+    tasks.spawn("runtimes", watch);
+    tasks.spawn("containers", follow_containers(changes, commands.clone()));
     let (end_feed, feed_ends) = oneshot::channel::<()>();
     let feed = gorget_telemetry::serve(feeder, asking, listener, async {
         // Also when the sender is dropped.
@@ -275,11 +296,12 @@ async fn live(config: Config) -> anyhow::Result<()> {
 /// The body of the thread that owns the kernel side.
 fn enforce(
     setup: Setup,
+    programs: Programs,
     commands: &Receiver<Command>,
     loaded: oneshot::Sender<anyhow::Result<Reader>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel = Kernel::load().and_then(|mut kernel| Ok((kernel.reader()?, kernel)));
+    let kernel = Kernel::load(programs).and_then(|mut kernel| Ok((kernel.reader()?, kernel)));
     match kernel {
         Ok((reader, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
@@ -353,19 +375,6 @@ fn users(passwd: &str) -> HashMap<u32, String> {
             Some((uid, name.to_owned()))
         })
         .collect()
-}
-
-/// Without one that exists now, the first: it may come later, and is tried again and again.
-fn containerd_socket(runtime: &Runtime) -> Option<PathBuf> {
-    match runtime {
-        Runtime::None => None,
-        Runtime::Socket(path) => Some(path.clone()),
-        Runtime::Auto => CONTAINERD_SOCKETS
-            .iter()
-            .find(|path| Path::new(path).exists())
-            .or(CONTAINERD_SOCKETS.first())
-            .map(PathBuf::from),
-    }
 }
 
 async fn follow_containers(mut changes: mpsc::Receiver<Change>, commands: Sender<Command>) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Putting profiles into the kernel, with the system's `apparmor_parser`.
 //!
-//! The parser is the one program that the agent runs (`docs/adr/0002-run-apparmor-parser.md`). It is run
+//! The parser is the one program that the agent runs (`docs/adr/0003-run-apparmor-parser.md`). It is run
 //! by its full path, with nothing in its environment, and reads the profile from its standard input.
 //!
 //! A profile of ours has a file with [`MARKER`] in its first line, so that the machine loads it when it
@@ -254,7 +254,7 @@ impl Loader {
     fn run(&self, what: &str, text: &str) -> io::Result<Output> {
         #[expect(
             clippy::disallowed_methods,
-            reason = "the kernel has no other compiler for profiles: docs/adr/0002-run-apparmor-parser.md"
+            reason = "the kernel has no other compiler for profiles: docs/adr/0003-run-apparmor-parser.md"
         )]
         let mut child = Command::new(&self.parser)
             .args([what, "--skip-cache", "--quiet"])
