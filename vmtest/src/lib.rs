@@ -16,6 +16,7 @@
 mod actor;
 mod agent;
 mod container;
+pub mod files;
 mod lines;
 pub mod objects;
 
