@@ -125,7 +125,6 @@ fn what_another_module_denies_is_told_as_denied_if_a_rule_denies_it_too() {
                  process: {matchPaths: [{path: /opt/confined/program}]}\n  \
                  capabilities: {matchCapabilities: [{capability: sys_chroot, action: Block}]}\n";
     let mut agent = Agent::start_with(AUDIT_ONLY, &[("p.yaml", &host_policy(rules))]);
-    agent.wait_for("in force for `gorget`: host");
     let subject = "/opt/confined/actor";
     let mut tries = |operation, argument| actor.perform(subject, operation, argument);
 
