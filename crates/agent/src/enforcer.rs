@@ -92,6 +92,7 @@ pub(crate) struct Enforcer {
     /// How many workloads have a ruleset, by its number.
     users: HashMap<u32, usize>,
     protection: Protection,
+    mode: Mode,
     lateness: Lateness,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     all_known: Option<Sender<()>>,
@@ -106,6 +107,8 @@ pub(crate) struct Setup {
     pub(crate) postures: Postures,
     pub(crate) host_postures: Postures,
     pub(crate) protection: Protection,
+    /// Of all workloads.
+    pub(crate) mode: Mode,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     pub(crate) all_known: Sender<()>,
 }
@@ -119,6 +122,7 @@ impl Enforcer {
             postures,
             host_postures,
             protection,
+            mode,
             all_known,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
@@ -147,6 +151,7 @@ impl Enforcer {
             compiled: HashMap::new(),
             users: HashMap::new(),
             protection,
+            mode,
             lateness: Lateness::default(),
             all_known: Some(all_known),
         };
@@ -224,7 +229,7 @@ impl Enforcer {
             Change::Disconnected { reason } => {
                 self.all_known = None;
                 self.reporter.warn(format!(
-                    "the container runtime cannot be reached: {reason}; what is in force stays"
+                    "a container runtime cannot be reached: {reason}; what is in force stays"
                 ));
             }
             Change::Problem(problem) => self.reporter.warn(format!(
@@ -274,7 +279,7 @@ impl Enforcer {
                 Err(reason) => return self.not_in_force(&workload, reason),
             }
         };
-        match self.kernel.apply(index, rules.as_deref(), Mode::Enforced) {
+        match self.kernel.apply(index, rules.as_deref(), self.mode) {
             Ok(applied) => self.applied(index, applied, rules.as_deref(), &selected),
             Err(error) => return self.not_in_force(&workload, with_causes(&error)),
         }
@@ -317,7 +322,12 @@ impl Enforcer {
             self.reporter
                 .info(format!("no policy is in force for `{name}`"));
         } else if changed {
-            self.reporter.info(format!("in force for `{name}`: {list}"));
+            let remark = match self.mode {
+                Mode::Enforced => "",
+                Mode::Audited | Mode::Disabled => " (audit only: nothing is denied)",
+            };
+            self.reporter
+                .info(format!("in force for `{name}`: {list}{remark}"));
         }
     }
 

@@ -20,6 +20,7 @@ mod policies;
 mod report;
 mod resolve;
 mod run;
+mod runtimes;
 mod sinks;
 mod sources;
 mod store;

@@ -3,7 +3,7 @@
 
 use crate::announce::Announcements;
 use crate::clock;
-use crate::config::{Args, Config, LogPath, OnStop, Runtime};
+use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
@@ -11,18 +11,18 @@ use crate::sources::{self, Sources};
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
 use gorget_bpf::{
-    Beginning, Beginnings, Kernel, Reader, Support, is_in_force, probe, running_agent, self_test,
-    uninstall,
+    Beginning, Beginnings, Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force,
+    probe, running_agent, self_test, uninstall,
 };
-use gorget_containers::{Backoff, CONTAINERD_SOCKETS, Change, Config as Watch};
+use gorget_containers::{Backoff, Change, Config as Watch};
 use gorget_containers::{hook, nri};
-use gorget_model::{Host, Node};
+use gorget_model::{Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_telemetry::Feeder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -81,8 +81,8 @@ fn start(args: &Args) -> anyhow::Result<()> {
         return remove_everything();
     }
     let config = Config::load(args, &host_name)?;
-    check_machine(Path::new("/"))?;
-    if is_in_force() && !args.check {
+    let programs = choose(&config.backends, probe(Path::new("/")))?;
+    if is_in_force(programs) && !args.check {
         tracing::info!(
             "the programs are in force already: they were tested when they were attached"
         );
@@ -91,13 +91,16 @@ fn start(args: &Args) -> anyhow::Result<()> {
         tracing::info!("this kernel decides {questions} test questions as it should");
     }
     if args.check {
-        return Ok(());
+        return match programs {
+            Programs::Enforcing => Ok(()),
+            Programs::AuditOnly => bail!("this machine cannot enforce policies, only audit"),
+        };
     }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(live(config))
+        .block_on(live(config, programs))
 }
 
 /// Tells the agent that runs to stop, and waits until it has.
@@ -133,17 +136,18 @@ fn remove_everything() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what this machine lacks, all at once.
-fn check_machine(root: &Path) -> anyhow::Result<()> {
+/// Says what this machine lacks, all at once, and which of the wanted programs it can have.
+fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Result<Programs> {
     if !rustix::process::geteuid().is_root() {
         bail!("gorgetd must run as root: it loads programs into the kernel");
     }
-    let mut missing = 0;
-    for requirement in probe(root) {
+    let (mut to_enforce, mut to_audit) = (0, 0);
+    for requirement in requirements {
         match requirement.support {
             Support::Met(found) => tracing::debug!("{}: {found}", requirement.name),
             Support::Missing { reason, remedy } => {
-                missing += 1;
+                to_enforce += 1;
+                to_audit += usize::from(!requirement.only_to_enforce);
                 tracing::error!(
                     "{} is missing: {reason}; to get it: {remedy}",
                     requirement.name
@@ -151,13 +155,29 @@ fn check_machine(root: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    if missing > 0 {
-        bail!("this machine cannot enforce policies: {missing} requirements are missing");
+    let possible = backends.iter().find_map(|backend| match backend {
+        Backend::Bpf => (to_enforce == 0).then_some(Programs::Enforcing),
+        Backend::None => (to_audit == 0).then_some(Programs::AuditOnly),
+    });
+    let Some(programs) = possible else {
+        bail!("this machine cannot enforce policies: {to_enforce} requirements are missing");
+    };
+    if programs == Programs::AuditOnly {
+        let why = match backends.first() {
+            Some(Backend::None) => "as configured (`lsm`)",
+            _ => {
+                "because of what is missing; `lsm: bpf` in the configuration refuses to start then"
+            }
+        };
+        tracing::warn!(
+            "audit only: policies are reported on and NOTHING IS DENIED, {why}; nobody is kept from \
+             ending this agent either"
+        );
     }
-    Ok(())
+    Ok(programs)
 }
 
-async fn live(config: Config) -> anyhow::Result<()> {
+async fn live(config: Config, programs: Programs) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
@@ -196,10 +216,19 @@ async fn live(config: Config) -> anyhow::Result<()> {
         reporter: reporter.clone(),
         postures: config.postures,
         host_postures: config.host_postures,
-        protection: config.protection,
+        protection: match programs {
+            Programs::Enforcing => config.protection,
+            Programs::AuditOnly => Protection::Report,
+        },
+        mode: match programs {
+            Programs::Enforcing => Mode::Enforced,
+            Programs::AuditOnly => Mode::Audited,
+        },
         all_known: known,
     };
-    let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
+    let enforcer = thread("enforcer", move || {
+        enforce(setup, programs, &received, loaded)
+    })?;
     let (reader, beginnings) = reader.await.context("the enforcer ended")??;
     let reading = Arc::new(AtomicBool::new(true));
     let (begins, begun) = mpsc::channel(BEGINNINGS);
@@ -229,12 +258,11 @@ async fn live(config: Config) -> anyhow::Result<()> {
     .await?;
     let (asking, asked) = mpsc::channel(QUESTIONS);
     tasks.spawn("policies", sources.follow(dir_changes, asked));
-    let socket = containerd_socket(&config.containerd);
-    let watch = Watch {
-        socket: socket.clone().unwrap_or_else(|| Watch::default().socket),
+    let watched = Watch {
+        runtimes: config.runtimes.clone(),
         ..Watch::default()
     };
-    let announcements = Announcements::new(commands.clone(), reporter.clone(), watch);
+    let announcements = Announcements::new(commands.clone(), reporter.clone(), watched.clone());
     let hooks = hook_settings(&reporter);
     let asking_hooks =
         gorget_telemetry::bind(&hooks.socket).context("opening the hook's socket")?;
@@ -250,20 +278,9 @@ async fn live(config: Config) -> anyhow::Result<()> {
     tasks.spawn("hooks", announcements.clone().answer_hooks(hooks, heard));
     tasks.spawn("pods", announcements.clone().answer_nri(settings, told));
     tasks.spawn("starts", announcements.follow_kernel(begun));
-    if socket.is_none() {
-        let nobody = Change::Synced {
-            running: Vec::new(),
-        };
-        drop(commands.send(Command::Containers(nobody)));
-    }
-    if let Some(socket) = socket {
-        let (changes, watch) = gorget_containers::watch(Watch {
-            socket,
-            ..Watch::default()
-        });
-        tasks.spawn("containerd", watch);
-        tasks.spawn("containers", follow_containers(changes, commands.clone()));
-    }
+    let (changes, watch) = gorget_containers::watch(watched);
+    tasks.spawn("runtimes", watch);
+    tasks.spawn("containers", follow_containers(changes, commands.clone()));
     let (end_feed, feed_ends) = oneshot::channel::<()>();
     let feed = gorget_telemetry::serve(feeder, asking, listener, async {
         // Also when the sender is dropped.
@@ -317,12 +334,13 @@ async fn live(config: Config) -> anyhow::Result<()> {
 /// The body of the thread that owns the kernel side.
 fn enforce(
     setup: Setup,
+    programs: Programs,
     commands: &Receiver<Command>,
     loaded: oneshot::Sender<anyhow::Result<(Reader, Beginnings)>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel =
-        Kernel::load().and_then(|mut kernel| Ok((kernel.reader()?, kernel.beginnings()?, kernel)));
+    let kernel = Kernel::load(programs)
+        .and_then(|mut kernel| Ok((kernel.reader()?, kernel.beginnings()?, kernel)));
     match kernel {
         Ok((reader, beginnings, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
@@ -431,19 +449,6 @@ fn users(passwd: &str) -> HashMap<u32, String> {
             Some((uid, name.to_owned()))
         })
         .collect()
-}
-
-/// Without one that exists now, the first: it may come later, and is tried again and again.
-fn containerd_socket(runtime: &Runtime) -> Option<PathBuf> {
-    match runtime {
-        Runtime::None => None,
-        Runtime::Socket(path) => Some(path.clone()),
-        Runtime::Auto => CONTAINERD_SOCKETS
-            .iter()
-            .find(|path| Path::new(path).exists())
-            .or(CONTAINERD_SOCKETS.first())
-            .map(PathBuf::from),
-    }
 }
 
 async fn follow_containers(mut changes: mpsc::Receiver<Change>, commands: Sender<Command>) {

@@ -272,6 +272,8 @@ enum abi_loss {
 	ABI_LOSS_PATH_UNKNOWN,
 	ABI_LOSS_NO_MEMORY,
 	ABI_LOSS_RULESET_MISSING,
+	/* The kernel itself counts these, by program. */
+	ABI_LOSS_SKIPPED,
 	ABI_LOSS_COUNT,
 };
 

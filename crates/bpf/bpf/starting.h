@@ -2,10 +2,10 @@
 /*
  * Containers that begin without anybody having said so.
  *
- * A runtime gives a container its root directory by pivot_root, in the container's cgroup, some time
- * before it executes the container's first program there. The agent is told at that moment, and learns
- * afterwards whether that program began before its rules were in force, and when. Nothing is decided
- * here.
+ * A runtime gives a container its root directory by pivot_root, in the container's cgroup, some
+ * time before it executes the container's first program there. The agent is told at that moment,
+ * and learns afterwards whether that program began before its rules were in force, and when.
+ * Nothing is decided here.
  */
 #ifndef GORGET_STARTING_H
 #define GORGET_STARTING_H

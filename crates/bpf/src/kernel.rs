@@ -10,11 +10,13 @@ use crate::guard::Protection;
 use crate::hooks::LeftOut;
 use crate::lower::put;
 use crate::pins::{PinError, Place};
+use crate::programs::Programs;
 use crate::ring::Reader;
 use crate::starting::{self, Beginnings, Start};
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
+use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -112,6 +114,8 @@ struct Globals {
 pub struct Kernel {
     /// Attached programs by name.
     links: Vec<(String, Link)>,
+    /// The kernel's numbers of them.
+    program_ids: BTreeSet<u32>,
     left_out: Vec<LeftOut>,
     enrol: Link,
     workloads: MapHandle,
@@ -142,7 +146,7 @@ impl Kernel {
     /// # Errors
     ///
     /// When the kernel refuses a program, with the verifier's reason, or what is there cannot be used.
-    pub fn load() -> Result<Self, LoadError> {
+    pub fn load(programs: Programs) -> Result<Self, LoadError> {
         let Attached {
             links,
             enrol,
@@ -151,7 +155,7 @@ impl Kernel {
             is_adopted,
             maps,
             others,
-        } = Attached::get()?;
+        } = Attached::get(programs)?;
         let [
             workloads,
             roots,
@@ -164,8 +168,13 @@ impl Kernel {
             starting,
             rules @ ..,
         ] = maps;
+        let ids = links.iter().map(|(_, link)| Ok(link.info()?.prog_id));
+        let program_ids = ids
+            .collect::<libbpf_rs::Result<_>>()
+            .map_err(LoadError::Query)?;
         let mut kernel = Self {
             links,
+            program_ids,
             left_out,
             enrol,
             workloads,
@@ -476,18 +485,10 @@ impl Kernel {
         let mut new = Vec::new();
         let stages = (0u32..).zip(LossStage::ALL);
         for ((key, stage), told) in stages.zip(self.told.losses_told) {
-            let each_cpu = self
-                .losses
-                .lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)
-                .map_err(|source| ApplyError::Map {
-                    doing: "reading the loss counters",
-                    source,
-                })?
-                .unwrap_or_default();
-            let total: u64 = each_cpu
-                .iter()
-                .filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_ne_bytes))
-                .sum();
+            let total = match stage {
+                LossStage::Skipped => self.skipped(),
+                _ => self.counted(key)?,
+            };
             if total > told {
                 new.push(Loss {
                     stage,
@@ -496,6 +497,30 @@ impl Kernel {
             }
         }
         Ok(new)
+    }
+
+    /// What the programs have counted at a stage.
+    fn counted(&self, stage: u32) -> Result<u64, ApplyError> {
+        let each_cpu = self
+            .losses
+            .lookup_percpu(&stage.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|source| ApplyError::Map {
+                doing: "reading the loss counters",
+                source,
+            })?
+            .unwrap_or_default();
+        let counts = each_cpu
+            .iter()
+            .filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_ne_bytes));
+        Ok(counts.sum())
+    }
+
+    /// How often the kernel has left out one of the programs.
+    fn skipped(&self) -> u64 {
+        ProgInfoIter::default()
+            .filter(|program| self.program_ids.contains(&program.id))
+            .map(|program| program.recursion_misses)
+            .sum()
     }
 
     /// These losses were told, and are not told again, by no other agent either.

@@ -9,7 +9,8 @@
 use crate::bundle::{self, BundleError};
 use crate::cgroup::{CgroupError, Kernel};
 use crate::hook::Starting;
-use crate::{CONTAINERD_SOCKETS, Config, Started, containerd};
+use crate::places::CONTAINERD;
+use crate::{Config, Kind, Started, containerd};
 use gorget_model::Container;
 use serde::Deserialize as _;
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// Where containerd keeps the bundles of runc's containers, below its state directory.
 const TASKS: &str = "io.containerd.runtime.v2.task";
-/// Where containerd keeps its state, in the order of [`CONTAINERD_SOCKETS`].
+/// Where containerd keeps its state, in the order of [`CONTAINERD`].
 const STATES: [&str; 5] = [
     "/run/containerd",
     "/run/k3s/containerd",
@@ -97,7 +98,7 @@ pub async fn identify(config: &Config, starting: Starting) -> Result<Announced, 
     let Some(cgroup) = cgroup else {
         return Err(IdentifyError::Gone { id });
     };
-    let (container, incomplete) = match containerd_of(&bundle, &config.socket) {
+    let (container, incomplete) = match containerd_of(&bundle, named_containerd(config)) {
         None => (annotated(id, annotations), None),
         Some((socket, namespace)) => match containerd::identify(&socket, &namespace, &id).await {
             Ok(container) => (container, None),
@@ -206,7 +207,7 @@ fn bundle_of(top: &Path, id: &str) -> Option<PathBuf> {
 }
 
 /// The socket of the containerd that has made a bundle, and its namespace.
-fn containerd_of(bundle: &Path, fallback: &Path) -> Option<(PathBuf, String)> {
+fn containerd_of(bundle: &Path, named: Option<&Path>) -> Option<(PathBuf, String)> {
     let mut upwards = bundle.ancestors().skip(1);
     let namespace = upwards.next()?.file_name()?.to_str()?.to_owned();
     let tasks = upwards.next()?;
@@ -219,9 +220,16 @@ fn containerd_of(bundle: &Path, fallback: &Path) -> Option<(PathBuf, String)> {
         state == Path::new(known) || state == Path::new("/var").join(known.trim_start_matches('/'))
     };
     let known = STATES.into_iter().position(is_it);
-    let socket = known.and_then(|at| CONTAINERD_SOCKETS.get(at));
-    let socket = socket.map_or_else(|| fallback.to_owned(), PathBuf::from);
-    Some((socket, namespace))
+    let socket = known.and_then(|at| CONTAINERD.get(at));
+    let socket = socket.map(|socket| Path::new("/").join(socket));
+    Some((socket.or_else(|| named.map(Path::to_owned))?, namespace))
+}
+
+/// The containerd that the configuration names.
+fn named_containerd(config: &Config) -> Option<&Path> {
+    let is_it = |kind| kind == Kind::Containerd;
+    let mut named = config.runtimes.iter().filter(|choice| is_it(choice.kind));
+    named.find_map(|choice| choice.socket.as_deref())
 }
 
 /// A container of which the annotations are all that is known: those of the CRI, of CRI-O, of
@@ -304,9 +312,9 @@ mod tests {
 
     #[test]
     fn a_bundle_says_which_containerd_has_made_it() {
-        let fallback = Path::new("/other.sock");
+        let named = Some(Path::new("/other.sock"));
         let of = |bundle: &str| {
-            containerd_of(Path::new(bundle), fallback)
+            containerd_of(Path::new(bundle), named)
                 .map(|(socket, namespace)| format!("{} {namespace}", socket.display()))
         };
         let tasks = "io.containerd.runtime.v2.task";

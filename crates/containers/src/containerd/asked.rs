@@ -3,7 +3,8 @@
 //! and that must not wait until the events before it were looked at.
 
 use super::client::{CallError, Client, ConnectError};
-use super::{Key, docker, identity};
+use super::{Key, docker, record};
+use crate::identity::names_an_image;
 use gorget_model::Container;
 use std::path::Path;
 
@@ -29,17 +30,17 @@ pub(super) async fn identify(
         id: id.to_owned(),
     };
     let client = Client::connect(socket).await?;
-    let record = client.container(&key).await?;
+    let stored = client.container(&key).await?;
     // For people: an image that is kept elsewhere has none.
-    let digest = if identity::names_an_image(&record.image) {
-        client.image_digest(namespace, &record.image).await.ok()
+    let digest = if names_an_image(&stored.image) {
+        client.image_digest(namespace, &stored.image).await.ok()
     } else {
         None
     };
     let docker = match namespace {
-        docker::NAMESPACE => Some(docker::describe(id, record.spec.as_ref())?),
+        docker::NAMESPACE => Some(docker::describe(id, stored.spec.as_ref())?),
         _ => None,
     };
     let id = id.to_owned();
-    Ok(identity::of(id, record, digest.as_deref(), docker))
+    Ok(record::identity(id, stored, digest.as_deref(), docker))
 }
