@@ -163,6 +163,128 @@ fn containerd_waits_for_the_agent_by_the_hook() {
 }
 
 #[test]
+fn without_anybody_waiting_it_is_measured_and_said_how_late_the_rules_are() {
+    let _containerd = Containerd::start();
+    let root = root();
+    assert_eq!(ctr("attack", &root), SECRET);
+    let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
+    let (mut in_time, mut late, mut ended, mut read) = (0, Vec::new(), 0, 0);
+    for n in 0..ATTACKS {
+        let name = format!("attack-{n}");
+        let has_read = ctr(&name, &root).contains(SECRET);
+        read += usize::from(has_read);
+        let told = loop {
+            let line = agent.wait_for(&format!("`{name}`"));
+            if line.contains(" before its ") {
+                break line;
+            }
+        };
+        if told.contains("were in force before its first program") {
+            assert!(!has_read, "{name} has read the secret although: {told}");
+            in_time += 1;
+        } else if let Some((_, rest)) = told.split_once(" ran for ") {
+            let ms = rest.split(' ').next().unwrap();
+            late.push(ms.parse::<f64>().unwrap());
+        } else {
+            ended += 1;
+        }
+    }
+    late.sort_by(f64::total_cmp);
+    println!(
+        "of {ATTACKS} containers: {in_time} had their rules in time, {} were late (ms: {late:?}), \
+         {ended} had ended; {read} have read the secret",
+        late.len()
+    );
+    all_released(&mut agent);
+}
+
+#[test]
+fn docker_waits_for_the_agent_by_the_hook() {
+    let installed = Installed::new("docker");
+    let _containerd = installed.containerd();
+    let docker = Docker::start(&installed.path);
+    docker.import(&root());
+    assert_eq!(docker.attack("attack"), SECRET);
+    let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
+    for n in 0..ATTACKS {
+        let name = format!("attack-{n}");
+        let said = docker.attack(&name);
+        assert!(!said.contains(SECRET), "attack {n}: {said}");
+        agent.wait_for(&format!(
+            "the rules of `{name}` were in force before its first program"
+        ));
+        let alert = agent.alert_about("/data/secret");
+        assert_eq!(alert_field(&alert, "ContainerName"), name);
+        assert_eq!(alert_field(&alert, "ContainerImage"), "shop:1");
+    }
+    all_released(&mut agent);
+}
+
+/// A running `dockerd` on a containerd that runs already.
+struct Docker {
+    child: Child,
+}
+
+impl Docker {
+    fn start(path: &str) -> Self {
+        drop(fs::remove_file("/run/docker.pid"));
+        let child = Command::new("dockerd")
+            .args(["--containerd", "/run/containerd/containerd.sock"])
+            .args(["--bridge", "none", "--iptables=false"])
+            .args(["--log-level", "error"])
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let docker = Self { child };
+        let deadline = Instant::now() + TIMEOUT;
+        let answers = || {
+            let mut info = Command::new("docker");
+            let info = info.arg("info").stdout(Stdio::null()).stderr(Stdio::null());
+            info.status().is_ok_and(|status| status.success())
+        };
+        while !answers() {
+            assert!(Instant::now() < deadline, "Docker does not answer");
+            std::thread::yield_now();
+        }
+        docker
+    }
+
+    fn ask(arguments: &[&str]) -> String {
+        said(Command::new("docker").args(arguments))
+    }
+
+    fn import(&self, root: &Path) {
+        let archive = "/tmp/entrypoint.tar";
+        let mut tar = Command::new("tar");
+        let made = tar.arg("-C").arg(root).args(["-cf", archive, "."]).status();
+        assert!(made.unwrap().success());
+        let said = Self::ask(&[
+            "import",
+            "--change",
+            "CMD [\"/bin/sleep\", \"100000\"]",
+            archive,
+            "shop:1",
+        ]);
+        assert!(said.starts_with("sha256:"), "{said}");
+    }
+
+    /// Runs a container that reads the secret and ends.
+    fn attack(&self, name: &str) -> String {
+        let run = ["run", "--rm", "--network", "none", "--label", "app=victim"];
+        let rest = ["--name", name, "shop:1", "/bin/cat", "/data/secret"];
+        Self::ask(&[&run[..], &rest].concat())
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
 fn a_hook_without_an_agent_lets_containers_start_or_not_and_counts_them() {
     let installed = Installed::new("containerd");
     let _containerd = installed.containerd();

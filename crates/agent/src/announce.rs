@@ -207,7 +207,9 @@ impl Announcements {
             lock(&self.ends).spawn(async move {
                 let id = starting.id.clone();
                 if let Err(reason) = own.begin(starting).await {
-                    tracing::debug!(container_id = id, pid, reason, "not bound ahead");
+                    own.reporter.warn(format!(
+                        "container `{id}` began before its rules were in force: {reason}"
+                    ));
                 }
             });
         }

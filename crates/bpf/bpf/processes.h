@@ -353,7 +353,7 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 	/* The runtime's own image is seen below the host's root, or is a memfd. */
 	s->walk.workload = 0;
 	walk_path(s, vfsmount, dentry);
-	if (s->walk.status != WALK_DONE || s->walk.rooted)
+	if (s->walk.status != WALK_DONE || s->walk.rooted || has_host_root(task))
 		return 0;
 	learn_root(index, task);
 	s->walk.workload = index;
