@@ -5,6 +5,7 @@
 //! known or a value that is not allowed is an error that names file, line and field; the agent does
 //! not start on it.
 
+use crate::listen::{Listen, ListenSpecError, TlsFiles};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
 use clap::Parser;
 use gorget_bpf::Protection;
@@ -104,6 +105,10 @@ struct ConfigSpec {
     log_path: Option<String>,
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
+    listen: Option<String>,
+    tls: Option<TlsFiles>,
+    #[serde(default)]
+    plain_policy_service: bool,
     #[serde(default)]
     on_stop: OnStop,
     #[serde(default)]
@@ -137,6 +142,8 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
     pub(crate) runtimes: Vec<Choice>,
+    /// The TCP port, if there is one.
+    pub(crate) listen: Option<Listen>,
     pub(crate) on_stop: OnStop,
     pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
@@ -169,6 +176,9 @@ pub(crate) enum ConfigError {
     /// A value that nothing can be made of.
     #[error(transparent)]
     Runtime(#[from] UnknownRuntime),
+    /// The settings of the TCP port contradict each other.
+    #[error(transparent)]
+    Listen(#[from] ListenSpecError),
 }
 
 impl Config {
@@ -193,6 +203,9 @@ impl Config {
             log_path,
             runtime,
             containerd_socket,
+            listen,
+            tls,
+            plain_policy_service,
             on_stop,
             self_protection,
             default_file_posture,
@@ -228,6 +241,7 @@ impl Config {
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             log,
             runtimes,
+            listen: Listen::from_spec(listen, tls, plain_policy_service)?,
             on_stop,
             protection: self_protection.into(),
             postures: Postures {
