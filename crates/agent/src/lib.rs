@@ -16,6 +16,7 @@ mod clock;
 mod config;
 mod durable;
 mod enforcer;
+mod listen;
 mod policies;
 mod report;
 mod resolve;

@@ -281,6 +281,21 @@ async fn live(config: Config, programs: Programs) -> anyhow::Result<()> {
     let (changes, watch) = gorget_containers::watch(watched);
     tasks.spawn("runtimes", watch);
     tasks.spawn("containers", follow_containers(changes, commands.clone()));
+    if let Some(listen) = &config.listen {
+        let tcp = listen.open().await?;
+        match listen.said() {
+            Ok(said) => reporter.info(said),
+            Err(warning) => reporter.warn(warning),
+        }
+        let policies = listen.policies.then(|| asking.clone());
+        let feed = tcp.serve(feeder.clone(), policies, std::future::pending());
+        let served = reporter.clone();
+        tasks.spawn("TCP port", async move {
+            if let Err(error) = feed.await {
+                served.error(format!("the TCP port ended: {}", with_causes(&error)));
+            }
+        });
+    }
     let (end_feed, feed_ends) = oneshot::channel::<()>();
     let feed = gorget_telemetry::serve(feeder, asking, listener, async {
         // Also when the sender is dropped.
