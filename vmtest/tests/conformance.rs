@@ -7,16 +7,11 @@
 #![cfg(test)]
 use gorget_engine::conformance::{Implementation, ImplementationError, Observed, Scenario, run};
 use gorget_model::{Access, Category, Host, Object, Outcome, Posture, Postures, Subject, Workload};
-<<<<<<< HEAD
 use gorget_vmtest::files::{Files, below, clean, program};
-use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field};
-use std::collections::BTreeMap;
-=======
 use gorget_vmtest::{
     Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field, has_bpf_lsm,
 };
-use std::collections::{BTreeMap, BTreeSet};
->>>>>>> main
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
