@@ -7,6 +7,7 @@
 //!
 //! INVARIANT: a workload whose new rules cannot be compiled or installed keeps its old ones.
 
+use crate::apparmor::AppArmor;
 use crate::clock;
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
@@ -77,6 +78,8 @@ pub(crate) struct Enforcer {
     users: HashMap<u32, usize>,
     protection: Protection,
     mode: Mode,
+    /// What denies when the programs only look on.
+    apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     all_known: Option<Sender<()>>,
 }
@@ -92,6 +95,8 @@ pub(crate) struct Setup {
     pub(crate) protection: Protection,
     /// Of all workloads.
     pub(crate) mode: Mode,
+    /// What denies when the programs only look on.
+    pub(crate) apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     pub(crate) all_known: Sender<()>,
 }
@@ -106,6 +111,7 @@ impl Enforcer {
             host_postures,
             protection,
             mode,
+            apparmor,
             all_known,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
@@ -133,6 +139,7 @@ impl Enforcer {
             users: HashMap::new(),
             protection,
             mode,
+            apparmor,
             all_known: Some(all_known),
         };
         match enforcer.kernel.boot_unix_micros(clock::boot_unix_micros()) {
@@ -168,6 +175,9 @@ impl Enforcer {
     fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
         self.compiled.clear();
         self.policies = policies;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.policies(&self.policies);
+        }
         let all: Vec<_> = self.bound.keys().copied().collect();
         for index in all {
             self.apply(index);
@@ -212,6 +222,9 @@ impl Enforcer {
     /// What an earlier agent left for workloads that are gone is removed.
     fn all_known(&mut self) {
         self.all_known = None;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.all_known();
+        }
         match self.kernel.all_known() {
             Ok((workloads, programs)) => {
                 if workloads > 0 {
@@ -253,6 +266,9 @@ impl Enforcer {
                 ));
             }
         };
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.started(&container);
+        }
         let workload = Arc::new(Workload::Container(container));
         lock(&self.tracker).workload(index.0, Arc::clone(&workload));
         self.by_id.insert(id, index);
@@ -284,6 +300,11 @@ impl Enforcer {
             self.reporter
                 .error(format!("ending `{name}`: {}", with_causes(&error)));
         }
+        if let (Some(apparmor), Workload::Container(container)) =
+            (&mut self.apparmor, &*bound.workload)
+        {
+            apparmor.stopped(container);
+        }
         self.count_user(bound.ruleset, None);
     }
 
@@ -308,7 +329,15 @@ impl Enforcer {
             }
         };
         match self.kernel.apply(index, rules.as_deref(), self.mode) {
-            Ok(applied) => self.applied(index, applied, rules.as_deref(), &selected),
+            Ok(applied) => {
+                if let (Some(apparmor), Workload::Container(container)) =
+                    (&mut self.apparmor, &*workload)
+                    && let Some(bound) = self.bound.get(&index)
+                {
+                    apparmor.apply(container, bound.pid, &selected);
+                }
+                self.applied(index, applied, rules.as_deref(), &selected);
+            }
             Err(error) => self.not_in_force(&workload, &with_causes(&error)),
         }
     }
@@ -348,8 +377,10 @@ impl Enforcer {
             self.reporter
                 .info(format!("no policy is in force for `{name}`"));
         } else if changed {
+            let is_host = index == WorkloadIndex::HOST;
             let remark = match self.mode {
                 Mode::Enforced => "",
+                Mode::Audited if self.apparmor.is_some() && !is_host => " (AppArmor denies)",
                 Mode::Audited | Mode::Disabled => " (audit only: nothing is denied)",
             };
             self.reporter

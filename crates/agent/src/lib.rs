@@ -11,6 +11,7 @@
 //! Invariant: a change that cannot be made leaves in force what was in force, and is reported.
 //! Nothing a policy file, containerd or a client sends can end the agent.
 
+mod apparmor;
 mod clock;
 mod config;
 mod durable;
