@@ -51,7 +51,12 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 /// Why a case is not performed.
-fn left_out(scenario: &Scenario, access: &Access, profile: &Profile) -> Option<&'static str> {
+fn left_out(
+    scenario: &Scenario,
+    access: &Access,
+    denied: bool,
+    profile: &Profile,
+) -> Option<&'static str> {
     let limited = |field: &str| profile.limits.iter().any(|limit| limit.field == field);
     if matches!(scenario.workload, Workload::Host(_)) {
         return Some("a profile is for a container");
@@ -67,6 +72,7 @@ fn left_out(scenario: &Scenario, access: &Access, profile: &Profile) -> Option<&
         Category::Process if limited("rules with `allowedArgs`") => Some("arguments"),
         _ if limited("rules with `pts`") => Some("terminals"),
         Category::Network if limited("protocol") => Some("protocols"),
+        Category::Process | Category::File if denied && limited("pattern") => Some("patterns"),
         _ if matches!(access.object, Object::Nameless) => Some("programs without a name"),
         Category::Process | Category::File | Category::Network | Category::Capability => None,
     }
@@ -135,7 +141,8 @@ impl Place {
             .cases
             .iter()
             .filter(|case| {
-                let why = left_out(scenario, &case.access, &whole);
+                let denied = decide(&rules, &case.access).outcome == Outcome::Block;
+                let why = left_out(scenario, &case.access, denied, &whole);
                 if let Some(why) = why {
                     *counts.left_out.entry(why).or_default() += 1;
                 }

@@ -22,7 +22,7 @@ const DEFAULT_CONFIG: &str = "/etc/gorget/gorget.yaml";
 /// Where the agent keeps what must outlive it when no place is named.
 const DEFAULT_STATE: &str = "/var/lib/gorget";
 /// What is tried when nothing is named.
-const DEFAULT_BACKENDS: &str = "bpf,none";
+const DEFAULT_BACKENDS: &str = "bpf,apparmor,none";
 /// Where policies are looked for when no place is named.
 const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
 
@@ -99,12 +99,18 @@ impl From<SelfProtection> for Protection {
 pub(crate) enum Backend {
     /// Programs at the hooks of security modules: everything is enforced.
     Bpf,
+    /// AppArmor profiles for the containers that run in them, beside programs that look on.
+    AppArmor,
     /// Programs that look on: everything is reported, and nothing is denied.
     None,
 }
 
 impl Backend {
-    const ALL: [(&str, Self); 2] = [("bpf", Self::Bpf), ("none", Self::None)];
+    const ALL: [(&str, Self); 3] = [
+        ("bpf", Self::Bpf),
+        ("apparmor", Self::AppArmor),
+        ("none", Self::None),
+    ];
 
     fn list(text: &str) -> Result<Vec<Self>, UnknownBackend> {
         let one = |word: &str| {
@@ -380,12 +386,16 @@ mod tests {
     #[test]
     fn backends_are_tried_in_the_order_that_is_written() {
         let backends = |text| load(text, &[]).unwrap().backends;
-        assert_eq!(backends(""), [Backend::Bpf, Backend::None]);
+        assert_eq!(
+            backends(""),
+            [Backend::Bpf, Backend::AppArmor, Backend::None]
+        );
+        assert_eq!(backends("lsm: apparmor"), [Backend::AppArmor]);
         assert_eq!(backends("lsm: bpf"), [Backend::Bpf]);
         assert_eq!(backends("lsm: none, bpf"), [Backend::None, Backend::Bpf]);
         let error = load("lsm: bpf,smack\n", &[]).unwrap_err().to_string();
         assert!(
-            error.contains("`smack` is not one of `bpf`, `none`"),
+            error.contains("`smack` is not one of `bpf`, `apparmor`, `none`"),
             "{error}"
         );
     }

@@ -9,6 +9,7 @@
 
 mod starts;
 
+use crate::apparmor::AppArmor;
 use crate::clock;
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
@@ -94,6 +95,8 @@ pub(crate) struct Enforcer {
     protection: Protection,
     mode: Mode,
     lateness: Lateness,
+    /// What denies when the programs only look on.
+    apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     all_known: Option<Sender<()>>,
 }
@@ -109,6 +112,8 @@ pub(crate) struct Setup {
     pub(crate) protection: Protection,
     /// Of all workloads.
     pub(crate) mode: Mode,
+    /// What denies when the programs only look on.
+    pub(crate) apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     pub(crate) all_known: Sender<()>,
 }
@@ -123,6 +128,7 @@ impl Enforcer {
             host_postures,
             protection,
             mode,
+            apparmor,
             all_known,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
@@ -153,6 +159,7 @@ impl Enforcer {
             protection,
             mode,
             lateness: Lateness::default(),
+            apparmor,
             all_known: Some(all_known),
         };
         match enforcer.kernel.boot_unix_micros(clock::boot_unix_micros()) {
@@ -194,6 +201,9 @@ impl Enforcer {
     fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
         self.compiled.clear();
         self.policies = policies;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.policies(&self.policies);
+        }
         let all: Vec<_> = self.bound.keys().copied().collect();
         for index in all {
             // It is reported.
@@ -243,6 +253,9 @@ impl Enforcer {
     /// What an earlier agent left for workloads that are gone is removed.
     fn all_known(&mut self) {
         self.all_known = None;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.all_known();
+        }
         match self.kernel.all_known() {
             Ok((workloads, programs)) => {
                 if workloads > 0 {
@@ -280,7 +293,15 @@ impl Enforcer {
             }
         };
         match self.kernel.apply(index, rules.as_deref(), self.mode) {
-            Ok(applied) => self.applied(index, applied, rules.as_deref(), &selected),
+            Ok(applied) => {
+                if let (Some(apparmor), Workload::Container(container)) =
+                    (&mut self.apparmor, &*workload)
+                    && let Some(bound) = self.bound.get(&index)
+                {
+                    apparmor.apply(container, bound.pid, &selected);
+                }
+                self.applied(index, applied, rules.as_deref(), &selected);
+            }
             Err(error) => return self.not_in_force(&workload, with_causes(&error)),
         }
         Ok(())
@@ -322,8 +343,10 @@ impl Enforcer {
             self.reporter
                 .info(format!("no policy is in force for `{name}`"));
         } else if changed {
+            let is_host = index == WorkloadIndex::HOST;
             let remark = match self.mode {
                 Mode::Enforced => "",
+                Mode::Audited if self.apparmor.is_some() && !is_host => " (AppArmor denies)",
                 Mode::Audited | Mode::Disabled => " (audit only: nothing is denied)",
             };
             self.reporter

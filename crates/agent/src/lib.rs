@@ -12,6 +12,7 @@
 //! Nothing a policy file, containerd or a client sends can end the agent.
 
 mod announce;
+mod apparmor;
 mod clock;
 mod config;
 mod durable;

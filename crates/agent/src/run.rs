@@ -2,6 +2,7 @@
 //! Start, life and end of the agent.
 
 use crate::announce::Announcements;
+use crate::apparmor::{self, AppArmor};
 use crate::clock;
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
@@ -18,6 +19,7 @@ use gorget_containers::{Backoff, Change, Config as Watch};
 use gorget_containers::{hook, nri};
 use gorget_model::{Host, Mode, Node};
 use gorget_observe::Tracker;
+use gorget_profiles::Loader;
 use gorget_telemetry::Feeder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -81,7 +83,8 @@ fn start(args: &Args) -> anyhow::Result<()> {
         return remove_everything();
     }
     let config = Config::load(args, &host_name)?;
-    let programs = choose(&config.backends, probe(Path::new("/")))?;
+    let chosen = choose(&config.backends, probe(Path::new("/")))?;
+    let programs = chosen.0;
     if is_in_force(programs) && !args.check {
         tracing::info!(
             "the programs are in force already: they were tested when they were attached"
@@ -93,6 +96,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
     if args.check {
         return match programs {
             Programs::Enforcing => Ok(()),
+            Programs::AuditOnly if chosen.1.is_some() => Ok(()),
             Programs::AuditOnly => bail!("this machine cannot enforce policies, only audit"),
         };
     }
@@ -100,7 +104,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(live(config, programs))
+        .block_on(live(config, chosen))
 }
 
 /// Tells the agent that runs to stop, and waits until it has.
@@ -126,6 +130,7 @@ fn end_running_agent() -> anyhow::Result<()> {
 /// Ends all enforcement of earlier agents.
 fn remove_everything() -> anyhow::Result<()> {
     let removed = uninstall()?;
+    remove_profiles()?;
     for programs in &removed {
         tracing::info!("removed `{programs}`");
     }
@@ -136,8 +141,20 @@ fn remove_everything() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn remove_profiles() -> anyhow::Result<()> {
+    match apparmor::remove_all() {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("{count} AppArmor profiles are removed"),
+        Err(reason) => bail!("removing AppArmor profiles: {reason}"),
+    }
+    Ok(())
+}
+
+/// Which programs are put in force, and who loads profiles when they only look on.
+type Chosen = (Programs, Option<Loader>);
+
 /// Says what this machine lacks, all at once, and which of the wanted programs it can have.
-fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Result<Programs> {
+fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Result<Chosen> {
     if !rustix::process::geteuid().is_root() {
         bail!("gorgetd must run as root: it loads programs into the kernel");
     }
@@ -156,13 +173,26 @@ fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Resul
         }
     }
     let possible = backends.iter().find_map(|backend| match backend {
-        Backend::Bpf => (to_enforce == 0).then_some(Programs::Enforcing),
-        Backend::None => (to_audit == 0).then_some(Programs::AuditOnly),
+        Backend::Bpf => (to_enforce == 0).then_some((Programs::Enforcing, None)),
+        Backend::AppArmor if to_audit > 0 => None,
+        Backend::AppArmor => match Loader::detect(Path::new("/")) {
+            Ok(loader) => Some((Programs::AuditOnly, Some(loader))),
+            Err(missing) => {
+                tracing::info!("AppArmor cannot enforce either: {missing}");
+                None
+            }
+        },
+        Backend::None => (to_audit == 0).then_some((Programs::AuditOnly, None)),
     });
-    let Some(programs) = possible else {
+    let Some((programs, profiles)) = possible else {
         bail!("this machine cannot enforce policies: {to_enforce} requirements are missing");
     };
-    if programs == Programs::AuditOnly {
+    if profiles.is_some() {
+        tracing::warn!(
+            "AppArmor enforces: only containers that run in a profile `kubearmor_NAME` are denied \
+             anything, and not all that policies can ask for; nobody is kept from ending this agent"
+        );
+    } else if programs == Programs::AuditOnly {
         let why = match backends.first() {
             Some(Backend::None) => "as configured (`lsm`)",
             _ => {
@@ -174,10 +204,10 @@ fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Resul
              ending this agent either"
         );
     }
-    Ok(programs)
+    Ok((programs, profiles))
 }
 
-async fn live(config: Config, programs: Programs) -> anyhow::Result<()> {
+async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
@@ -224,6 +254,7 @@ async fn live(config: Config, programs: Programs) -> anyhow::Result<()> {
             Programs::Enforcing => Mode::Enforced,
             Programs::AuditOnly => Mode::Audited,
         },
+        apparmor: profiles.map(|loader| AppArmor::new(loader, reporter.clone(), config.postures)),
         all_known: known,
     };
     let enforcer = thread("enforcer", move || {
@@ -323,6 +354,7 @@ async fn live(config: Config, programs: Programs) -> anyhow::Result<()> {
     let enforcer_ended = tokio::task::spawn_blocking(move || enforcer.join()).await;
     if config.on_stop == OnStop::Detach {
         uninstall().context("detaching")?;
+        remove_profiles()?;
     }
     reading.store(false, Ordering::Release);
     let events_ended = tokio::task::spawn_blocking(move || {

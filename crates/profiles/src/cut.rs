@@ -192,6 +192,11 @@ struct Allow<'a> {
 }
 
 impl Allow<'_> {
+    fn omits(&self, named: &Named) -> bool {
+        let mut omitted = self.omitted.iter().filter_map(|o| self.regions.get(*o));
+        omitted.any(|region| region.step.named == *named)
+    }
+
     /// What is let pass of some patterns by the step at a place in the list.
     fn of(
         &self,
@@ -210,14 +215,20 @@ impl Allow<'_> {
             .filter(|other| self.log && audited && other.step.outcome == Outcome::Pass)
             .collect();
         let left = |quiet: &[&Region<'_>]| {
-            let own = region.iter().flat_map(|region| &region.step.except);
+            // What a step leaves to others is denied by them, or let pass by them, too; only what they
+            // omit has to be left out.
+            let own: Vec<&Named> = region
+                .iter()
+                .flat_map(|region| &region.step.except)
+                .filter(|named| audited || self.omits(named))
+                .collect();
             let others = omitted.iter().chain(quiet).flat_map(|other| other.names());
             let keep = |path: &[u8]| {
-                let own = region.is_none_or(|region| !region.excepts(path));
+                let left = own.iter().any(|named| named.contains(path) == Some(true));
                 let mut others = omitted.iter().chain(quiet);
-                own && !others.any(|other| other.holds(path))
+                !left && !others.any(|other| other.holds(path))
             };
-            carve(globs, &Trie::of(own.chain(others)), &keep)
+            carve(globs, &Trie::of(own.iter().copied().chain(others)), &keep)
         };
         // Telling of too much is better than allowing too little.
         left(&quiet).or_else(|TooMany| left(&[]))

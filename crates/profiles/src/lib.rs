@@ -23,4 +23,4 @@ mod text;
 
 pub use limits::Limit;
 pub use load::{LoadError, Loader, Missing};
-pub use lower::{Confined, MARKER, Parts, Profile, profile};
+pub use lower::{Confined, MARKER, Parts, Profile, part_names, profile};

@@ -78,6 +78,15 @@ impl Parts {
     }
 }
 
+/// The names of a profile's parts, from its text.
+pub fn part_names(text: &str) -> Vec<String> {
+    let part = |line: &str| {
+        let rest = line.strip_prefix("  profile ")?;
+        Some(rest.split_once(' ')?.0.to_owned())
+    };
+    text.lines().filter_map(part).collect()
+}
+
 /// Writes the profile of a workload.
 ///
 /// # Errors

@@ -105,7 +105,17 @@ fn class(set: ByteSet, text: &mut String) {
             Some(_) | None => ranges.push((byte, byte)),
         }
     }
-    for (low, high) in ranges {
+    for (mut low, mut high) in ranges {
+        // The parser takes no quoted character for the end of a range.
+        while low < high && is_quoted(low) {
+            member(low, text);
+            low += 1;
+        }
+        let mut last = Vec::new();
+        while low < high && is_quoted(high) {
+            last.push(high);
+            high -= 1;
+        }
         member(low, text);
         if high > low.saturating_add(1) {
             text.push('-');
@@ -113,12 +123,17 @@ fn class(set: ByteSet, text: &mut String) {
         if high > low {
             member(high, text);
         }
+        last.into_iter().rev().for_each(|byte| member(byte, text));
     }
     text.push(']');
 }
 
+fn is_quoted(byte: u8) -> bool {
+    SPECIAL.contains(&byte) || byte == b'-'
+}
+
 fn member(byte: u8, text: &mut String) {
-    if SPECIAL.contains(&byte) || byte == b'-' {
+    if is_quoted(byte) {
         text.push('\\');
         text.push(char::from(byte));
     } else if byte.is_ascii_graphic() {
@@ -152,6 +167,11 @@ mod tests {
         let set: ByteSet = (b'a'..=b'd').chain([b'-', b']', 1]).collect();
         let slash = Piece::Byte(b'/');
         assert_eq!(of(&[slash, Piece::Set(set)]), "\"/[\\001\\-\\]a-d]{,/}\"");
+        let set: ByteSet = (1..=b'-').chain(b'?'..=b'C').collect();
+        assert_eq!(
+            of(&[slash, Piece::Set(set)]),
+            "\"/[\\001-+\\,\\-\\?\\@A-C]{,/}\""
+        );
         assert_eq!(of(&[slash, Piece::Set(ByteSet::component())]), "/?{,/}");
     }
 

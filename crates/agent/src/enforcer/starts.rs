@@ -84,6 +84,9 @@ impl Enforcer {
             self.reporter.error(said);
             reason
         })?;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.started(&container);
+        }
         let workload = Arc::new(Workload::Container(container));
         lock(&self.tracker).workload(index.0, Arc::clone(&workload));
         self.by_id.insert(id, index);
@@ -188,6 +191,11 @@ impl Enforcer {
             let name = name(&bound.workload);
             self.reporter
                 .error(format!("ending `{name}`: {}", with_causes(&error)));
+        }
+        if let (Some(apparmor), Workload::Container(container)) =
+            (&mut self.apparmor, &*bound.workload)
+        {
+            apparmor.stopped(container);
         }
         self.count_user(bound.ruleset, None);
     }
