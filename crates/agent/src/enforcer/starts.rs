@@ -135,7 +135,13 @@ impl Enforcer {
         bound.announced &= *teller != Teller::Runtime;
         let workload = Arc::new(Workload::Container(container));
         if is_believed && bound.workload != workload {
-            bound.workload = Arc::clone(&workload);
+            let before = std::mem::replace(&mut bound.workload, Arc::clone(&workload));
+            if let (Some(apparmor), Workload::Container(before), Workload::Container(now)) =
+                (&mut self.apparmor, &*before, &*workload)
+            {
+                apparmor.started(now);
+                apparmor.stopped(before);
+            }
             lock(&self.tracker).workload(index.0, workload);
         }
         self.apply(index)
