@@ -6,7 +6,7 @@
 //! does not end the others: what they find would be found next anyway.
 
 use crate::kernel_support::FOUND;
-use crate::vm::{Job, Kernel, Line, Vm};
+use crate::vm::{Job, Kernel, Line, Suite, Vm};
 use crate::{binaries, vm};
 use anyhow::{Result, anyhow, bail};
 use std::num::NonZero;
@@ -24,12 +24,19 @@ const COMMAND: &str = "failed=0; for t in PATTERN; do \
     ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
 
 /// Tests that take minutes each: in the default run they have a guest of their own, beside the others.
-const LASTING: &str = "t_churn t_survival t_switching";
+const LASTING: &str = "t_churn t_survival t_switching t_entrypoint";
+
+/// Tests that need runtimes newer than bookworm's.
+const NEWER: &str = "t_nri";
+
+/// What the rest of the default run leaves out.
+const APART: &str = "t_churn t_survival t_switching t_entrypoint t_nri";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guest {
     kernel: Kernel,
+    user_space: Suite,
     /// What the name ends with.
     remark: &'static str,
     /// Kernel arguments.
@@ -44,6 +51,7 @@ impl Guest {
     /// What the rest of the default run leaves out.
     const LASTING: Self = Self {
         kernel: Kernel::V6_1,
+        user_space: Suite::Bookworm,
         remark: " at length",
         append: "",
         tests: LASTING,
@@ -53,9 +61,20 @@ impl Guest {
     /// What the default run tests besides 6.1: the newest kernel that a Debian release has.
     const IN_SHORT: Self = Self {
         kernel: Kernel::V6_12,
+        user_space: Suite::Bookworm,
         remark: " in short",
         append: "",
         tests: "t_kernels t_agent t_conformance",
+        except: "",
+    };
+
+    /// containerd 1.7, which can be had to ask before it starts containers.
+    const TRIXIE: Self = Self {
+        kernel: Kernel::V6_12,
+        user_space: Suite::Trixie,
+        remark: " with trixie",
+        append: "",
+        tests: NEWER,
         except: "",
     };
 
@@ -68,10 +87,11 @@ impl Guest {
         };
         Self {
             kernel,
+            user_space: Suite::Bookworm,
             remark: "",
             append: "",
             tests,
-            except: "",
+            except: NEWER,
         }
     }
 
@@ -79,6 +99,7 @@ impl Guest {
     fn without_bpf(kernel: Kernel) -> Self {
         Self {
             kernel,
+            user_space: Suite::Bookworm,
             remark: " without bpf",
             append: "lsm=lockdown,yama,apparmor",
             tests: "t_kernels t_conformance t_audit_only",
@@ -89,13 +110,14 @@ impl Guest {
     /// Those of the default run, the one that takes longest first.
     pub(super) fn default_run() -> Vec<Self> {
         let rest = Self {
-            except: LASTING,
+            except: APART,
             ..Self::of(Kernel::V6_1)
         };
         vec![
             rest,
             Self::IN_SHORT,
             Self::LASTING,
+            Self::TRIXIE,
             Self::without_bpf(Kernel::V6_1),
         ]
     }
@@ -106,6 +128,7 @@ impl Guest {
         // 5.10 is refused either way.
         let others = Kernel::ALL.into_iter().filter(|k| *k != Kernel::V5_10);
         all.extend(others.map(Self::without_bpf));
+        all.push(Self::TRIXIE);
         all
     }
 
@@ -186,6 +209,7 @@ fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
     let name = guest.kernel.name();
     let machine = Vm {
         kernel: guest.kernel,
+        user_space: guest.user_space,
         append: guest.append.to_owned(),
         timeout: TIMEOUT,
         ..Vm::default()
