@@ -26,6 +26,12 @@ const COMMAND: &str = "failed=0; for t in PATTERN; do \
 /// Tests that take minutes each: in the default run they have a guest of their own, beside the others.
 const LASTING: &str = "t_survival t_switching";
 
+/// Tests of what enforces where BPF LSM is missing.
+const ONLY_WITHOUT_BPF: &str = "t_apparmor";
+
+/// Both.
+const NOT_IN_THE_REST: &str = "t_survival t_switching t_apparmor";
+
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guest {
@@ -71,7 +77,7 @@ impl Guest {
             remark: "",
             append: "",
             tests,
-            except: "",
+            except: ONLY_WITHOUT_BPF,
         }
     }
 
@@ -81,7 +87,7 @@ impl Guest {
             kernel,
             remark: " without bpf",
             append: "lsm=lockdown,yama,apparmor",
-            tests: "t_kernels t_conformance t_audit_only",
+            tests: "t_kernels t_conformance t_audit_only t_apparmor",
             except: "",
         }
     }
@@ -89,7 +95,7 @@ impl Guest {
     /// Those of the default run, the one that takes longest first.
     pub(super) fn default_run() -> Vec<Self> {
         let rest = Self {
-            except: LASTING,
+            except: NOT_IN_THE_REST,
             ..Self::of(Kernel::V6_1)
         };
         vec![
