@@ -164,6 +164,25 @@ impl Actor {
         )
     }
 
+    /// As [`Actor::in_container`], with more options of `ctr run`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn in_container_with(
+        name: &str,
+        labels: &[(&str, &str)],
+        options: &[&str],
+    ) -> (Container, Self) {
+        let options = [&["--rm"], options].concat();
+        let argv = ["/actor", "serve"];
+        let (container, to, from) = Container::run_with(name, labels, &options, &argv);
+        (
+            container,
+            Self::greeted(To::Client(to), Lines::of(from, None)),
+        )
+    }
+
     /// As [`Actor::in_container`], with every capability and all of the host's devices, and with
     /// more options of `ctr run`.
     ///

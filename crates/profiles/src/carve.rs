@@ -10,8 +10,8 @@ use crate::glob::{ByteSet, Glob, Piece, TooMany, can_end, joined, step};
 use gorget_engine::Named;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Longer names are not cut out: every byte of one is a pattern.
-const LONGEST_NAME: usize = 512;
+/// Longer names are not cut out: every byte of one is a pattern, and a step down the stack.
+const LONGEST_NAME: usize = 256;
 
 /// The bytes of all patterns that one cut may take.
 const MOST_BYTES: usize = 1 << 20;
@@ -42,6 +42,9 @@ impl Trie {
 
     fn insert(&mut self, path: &[u8]) {
         self.longest = self.longest.max(path.len());
+        if path.len() > LONGEST_NAME {
+            return;
+        }
         self.bytes = self
             .bytes
             .saturating_add(path.len().saturating_mul(path.len()));

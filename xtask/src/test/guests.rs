@@ -29,8 +29,11 @@ const LASTING: &str = "t_churn t_survival t_switching t_entrypoint";
 /// Tests that need runtimes newer than bookworm's.
 const NEWER: &str = "t_nri";
 
+/// Those, and tests of what enforces where BPF LSM is missing.
+const ELSEWHERE: &str = "t_nri t_apparmor";
+
 /// What the rest of the default run leaves out.
-const APART: &str = "t_churn t_survival t_switching t_entrypoint t_nri";
+const APART: &str = "t_churn t_survival t_switching t_entrypoint t_nri t_apparmor";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +94,7 @@ impl Guest {
             remark: "",
             append: "",
             tests,
-            except: NEWER,
+            except: ELSEWHERE,
         }
     }
 
@@ -102,7 +105,7 @@ impl Guest {
             user_space: Suite::Bookworm,
             remark: " without bpf",
             append: "lsm=lockdown,yama,apparmor",
-            tests: "t_kernels t_conformance t_audit_only",
+            tests: "t_kernels t_conformance t_audit_only t_apparmor",
             except: "",
         }
     }
@@ -114,11 +117,11 @@ impl Guest {
             ..Self::of(Kernel::V6_1)
         };
         vec![
-            rest,
-            Self::IN_SHORT,
             Self::LASTING,
-            Self::TRIXIE,
+            rest,
             Self::without_bpf(Kernel::V6_1),
+            Self::IN_SHORT,
+            Self::TRIXIE,
         ]
     }
 
