@@ -41,97 +41,97 @@ mod cri {
     use std::collections::BTreeMap;
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct SandboxMetadata {
+    pub(super) struct SandboxMetadata {
         #[prost(string, tag = "1")]
-        pub name: String,
+        pub(super) name: String,
         #[prost(string, tag = "2")]
-        pub uid: String,
+        pub(super) uid: String,
         #[prost(string, tag = "3")]
-        pub namespace: String,
+        pub(super) namespace: String,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct NamespaceOption {
+    pub(super) struct NamespaceOption {
         /// 2: the machine's.
         #[prost(int32, tag = "1")]
-        pub network: i32,
+        pub(super) network: i32,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct SecurityContext {
+    pub(super) struct SecurityContext {
         #[prost(message, optional, tag = "1")]
-        pub namespace_options: Option<NamespaceOption>,
+        pub(super) namespace_options: Option<NamespaceOption>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct LinuxSandbox {
+    pub(super) struct LinuxSandbox {
         #[prost(message, optional, tag = "2")]
-        pub security_context: Option<SecurityContext>,
+        pub(super) security_context: Option<SecurityContext>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct SandboxConfig {
+    pub(super) struct SandboxConfig {
         #[prost(message, optional, tag = "1")]
-        pub metadata: Option<SandboxMetadata>,
+        pub(super) metadata: Option<SandboxMetadata>,
         #[prost(string, tag = "3")]
-        pub log_directory: String,
+        pub(super) log_directory: String,
         #[prost(btree_map = "string, string", tag = "6")]
-        pub labels: BTreeMap<String, String>,
+        pub(super) labels: BTreeMap<String, String>,
         #[prost(message, optional, tag = "8")]
-        pub linux: Option<LinuxSandbox>,
+        pub(super) linux: Option<LinuxSandbox>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct RunSandbox {
+    pub(super) struct RunSandbox {
         #[prost(message, optional, tag = "1")]
-        pub config: Option<SandboxConfig>,
+        pub(super) config: Option<SandboxConfig>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Named {
+    pub(super) struct Named {
         #[prost(string, tag = "1")]
-        pub name: String,
+        pub(super) name: String,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct ContainerConfig {
+    pub(super) struct ContainerConfig {
         #[prost(message, optional, tag = "1")]
-        pub metadata: Option<Named>,
+        pub(super) metadata: Option<Named>,
         #[prost(message, optional, tag = "2")]
-        pub image: Option<Named>,
+        pub(super) image: Option<Named>,
         #[prost(string, repeated, tag = "3")]
-        pub command: Vec<String>,
+        pub(super) command: Vec<String>,
         #[prost(btree_map = "string, string", tag = "9")]
-        pub labels: BTreeMap<String, String>,
+        pub(super) labels: BTreeMap<String, String>,
         #[prost(string, tag = "11")]
-        pub log_path: String,
+        pub(super) log_path: String,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct CreateContainer {
+    pub(super) struct CreateContainer {
         #[prost(string, tag = "1")]
-        pub pod_sandbox_id: String,
+        pub(super) pod_sandbox_id: String,
         #[prost(message, optional, tag = "2")]
-        pub config: Option<ContainerConfig>,
+        pub(super) config: Option<ContainerConfig>,
         #[prost(message, optional, tag = "3")]
-        pub sandbox_config: Option<SandboxConfig>,
+        pub(super) sandbox_config: Option<SandboxConfig>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct ContainerStatus {
+    pub(super) struct ContainerStatus {
         /// 2: it has ended.
         #[prost(int32, tag = "3")]
-        pub state: i32,
+        pub(super) state: i32,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct StatusReply {
+    pub(super) struct StatusReply {
         #[prost(message, optional, tag = "1")]
-        pub status: Option<ContainerStatus>,
+        pub(super) status: Option<ContainerStatus>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Nothing {}
+    pub(super) struct Nothing {}
 }
 
 use cri::Named;

@@ -45,8 +45,8 @@ impl Announcements {
         }
     }
 
-    /// Returns when the container's rules are in force.
-    pub(crate) async fn begin(&self, starting: Starting) -> Result<(), String> {
+    /// Returns when the container's rules are in force, for which its first program `waits` or not.
+    async fn begin(&self, starting: Starting, waits: bool) -> Result<(), String> {
         let (id, pid) = (starting.id.clone(), starting.pid);
         // Before anything else, so that the number means this process and no later one.
         let process = process(pid).map_err(|error| format!("process {pid}: {error}"))?;
@@ -54,7 +54,11 @@ impl Announcements {
         let announced = Box::new(announced.map_err(|error| with_causes(&error))?);
         let stopping = || "the agent stops".to_owned();
         let (told, done) = oneshot::channel();
-        let command = Command::Announced { announced, told };
+        let command = Command::Announced {
+            announced,
+            waits,
+            told,
+        };
         self.commands.send(command).map_err(|_end| stopping())?;
         let done = done.await.map_err(|_end| stopping())?;
         if lock(&self.live).insert((id.clone(), pid)) {
@@ -89,7 +93,7 @@ impl Announcements {
 
     async fn answer(&self, message: Message) -> Answer {
         match message {
-            Message::Starting(starting) => match self.begin(starting).await {
+            Message::Starting(starting) => match self.begin(starting, true).await {
                 Ok(()) => Answer::Done,
                 Err(reason) => Answer::Failed { reason },
             },
@@ -142,7 +146,7 @@ impl Announcements {
 
     async fn begin_by_nri(&self, id: &str, pid: u32, when_down: WhenDown) -> Result<(), String> {
         let done = match of_id(id, pid) {
-            Ok(starting) => self.begin(starting).await,
+            Ok(starting) => self.begin(starting, true).await,
             Err(error) => Err(with_causes(&error)),
         };
         let Err(reason) = done else {
@@ -206,7 +210,7 @@ impl Announcements {
             let own = self.clone();
             lock(&self.ends).spawn(async move {
                 let id = starting.id.clone();
-                if let Err(reason) = own.begin(starting).await {
+                if let Err(reason) = own.begin(starting, false).await {
                     own.reporter.warn(format!(
                         "container `{id}` began before its rules were in force: {reason}"
                     ));

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     /// they are.
     Announced {
         announced: Box<Announced>,
+        /// Its first program waits for that.
+        waits: bool,
         told: oneshot::Sender<Result<(), String>>,
     },
     /// The first process of an announced container has ended, or its runtime says that it has; then
@@ -179,8 +181,12 @@ impl Enforcer {
             match commands.recv_timeout(LOSS_INTERVAL) {
                 Ok(Command::Policies(policies)) => self.set_policies(policies),
                 Ok(Command::Containers(change)) => self.containers(change),
-                Ok(Command::Announced { announced, told }) => {
-                    let done = self.announced(*announced);
+                Ok(Command::Announced {
+                    announced,
+                    waits,
+                    told,
+                }) => {
+                    let done = self.announced(*announced, waits);
                     // A hook waits only so long.
                     drop(told.send(done));
                 }

@@ -19,8 +19,13 @@ use std::time::Duration;
 pub(super) enum Teller {
     /// Its runtime, in a list or by an event.
     Runtime,
-    /// A hook, NRI or the kernel. Where its root directory is until it is its first process's.
-    Announcement(Option<PathBuf>),
+    /// A hook, NRI or the kernel.
+    Announcement {
+        /// Where its root directory is until it is its first process's.
+        root: Option<PathBuf>,
+        /// Its first program waits until its rules are in force.
+        waits: bool,
+    },
 }
 
 /// How late rules came.
@@ -35,7 +40,7 @@ pub(super) struct Lateness {
 
 impl Enforcer {
     /// Puts the rules of an announced container in force.
-    pub(super) fn announced(&mut self, announced: Announced) -> Result<(), String> {
+    pub(super) fn announced(&mut self, announced: Announced, waits: bool) -> Result<(), String> {
         let Announced {
             started,
             root,
@@ -47,7 +52,7 @@ impl Enforcer {
                 "container `{id}` is known by its annotations only: {reason}"
             ));
         }
-        self.started(started, Teller::Announcement(root))
+        self.started(started, Teller::Announcement { root, waits })
     }
 
     /// Its first process has ended, or its runtime says that it has; then `pid` is not known.
@@ -91,9 +96,9 @@ impl Enforcer {
         lock(&self.tracker).workload(index.0, Arc::clone(&workload));
         self.by_id.insert(id, index);
         let announced = teller != Teller::Runtime;
-        let early_root = match teller {
-            Teller::Runtime => None,
-            Teller::Announcement(root) => root,
+        let (early_root, waits) = match teller {
+            Teller::Runtime => (None, false),
+            Teller::Announcement { root, waits } => (root, waits),
         };
         self.bound.insert(
             index,
@@ -111,7 +116,7 @@ impl Enforcer {
         // Tasks that run in it already are members before it is said that the rules are in force.
         self.enrol();
         let done = self.apply(index);
-        self.tell_lateness(index, cgroup.id);
+        self.tell_lateness(index, cgroup.id, waits);
         done
     }
 
@@ -154,9 +159,11 @@ impl Enforcer {
     }
 
     /// Says whether the container's first program began before its rules were in force, and since when.
-    fn tell_lateness(&mut self, index: WorkloadIndex, cgroup: u64) {
-        let start = match self.kernel.take_start(cgroup) {
-            Ok(Some(start)) => start,
+    fn tell_lateness(&mut self, index: WorkloadIndex, cgroup: u64, waits: bool) {
+        let execve_ns = match self.kernel.take_start(cgroup) {
+            Ok(Some(start)) => start.execve_ns,
+            // Its first process has not even its root directory.
+            Ok(None) if waits => None,
             // It began before anybody looked.
             Ok(None) => return,
             Err(error) => return self.reporter.error(with_causes(&error)),
@@ -166,7 +173,7 @@ impl Enforcer {
         };
         let name = name(&bound.workload).to_owned();
         self.lateness.begun += 1;
-        let Some(execve_ns) = start.execve_ns else {
+        let Some(execve_ns) = execve_ns else {
             return self.reporter.info(format!(
                 "the rules of `{name}` were in force before its first program"
             ));
