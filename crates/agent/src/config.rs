@@ -5,6 +5,7 @@
 //! known or a value that is not allowed is an error that names file, line and field; the agent does
 //! not start on it.
 
+use crate::listen::{Listen, ListenSpecError, TlsFiles};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
 use clap::Parser;
 use gorget_bpf::Protection;
@@ -140,6 +141,10 @@ struct ConfigSpec {
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
+    listen: Option<String>,
+    tls: Option<TlsFiles>,
+    #[serde(default)]
+    plain_policy_service: bool,
     #[serde(default)]
     on_stop: OnStop,
     #[serde(default)]
@@ -175,6 +180,8 @@ pub(crate) struct Config {
     pub(crate) runtimes: Vec<Choice>,
     /// What to try, in this order.
     pub(crate) backends: Vec<Backend>,
+    /// The TCP port, if there is one.
+    pub(crate) listen: Option<Listen>,
     pub(crate) on_stop: OnStop,
     pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
@@ -210,6 +217,9 @@ pub(crate) enum ConfigError {
     /// A name of no backend.
     #[error(transparent)]
     Backend(#[from] UnknownBackend),
+    /// The settings of the TCP port contradict each other.
+    #[error(transparent)]
+    Listen(#[from] ListenSpecError),
 }
 
 /// What `lsm` lists is not known.
@@ -243,6 +253,9 @@ impl Config {
             runtime,
             containerd_socket,
             lsm,
+            listen,
+            tls,
+            plain_policy_service,
             on_stop,
             self_protection,
             default_file_posture,
@@ -280,6 +293,7 @@ impl Config {
             log,
             runtimes,
             backends,
+            listen: Listen::from_spec(listen, tls, plain_policy_service)?,
             on_stop,
             protection: self_protection.into(),
             postures: Postures {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start, life and end of the agent.
 
+use crate::announce::Announcements;
 use crate::apparmor::{self, AppArmor};
 use crate::clock;
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
@@ -11,10 +12,11 @@ use crate::sources::{self, Sources};
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
 use gorget_bpf::{
-    Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force, probe, running_agent,
-    self_test, uninstall,
+    Beginning, Beginnings, Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force,
+    probe, running_agent, self_test, uninstall,
 };
-use gorget_containers::{Change, Config as Watch};
+use gorget_containers::{Backoff, Change, Config as Watch};
+use gorget_containers::{hook, nri};
 use gorget_model::{Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_profiles::Loader;
@@ -34,6 +36,12 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Questions of clients about policies that may wait; whoever asks more waits to ask.
 const QUESTIONS: usize = 16;
+
+/// Containers that begin and were not looked at yet.
+const BEGINNINGS: usize = 256;
+
+/// The user who may announce containers.
+const ROOT: u32 = 0;
 
 /// How long an agent has that is told to stop.
 const END_LIMIT: Timespec = Timespec {
@@ -252,8 +260,15 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     let enforcer = thread("enforcer", move || {
         enforce(setup, programs, &received, loaded)
     })?;
-    let reader = reader.await.context("the enforcer ended")??;
+    let (reader, beginnings) = reader.await.context("the enforcer ended")??;
     let reading = Arc::new(AtomicBool::new(true));
+    let (begins, begun) = mpsc::channel(BEGINNINGS);
+    let starts = {
+        let (reading, reporter) = (Arc::clone(&reading), reporter.clone());
+        thread("starts", move || {
+            read_starts(beginnings, &reading, &begins, &reporter)
+        })?
+    };
     let events = {
         let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
         thread("events", move || {
@@ -274,12 +289,44 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     .await?;
     let (asking, asked) = mpsc::channel(QUESTIONS);
     tasks.spawn("policies", sources.follow(dir_changes, asked));
-    let (changes, watch) = gorget_containers::watch(Watch {
+    let watched = Watch {
         runtimes: config.runtimes.clone(),
         ..Watch::default()
-    });
+    };
+    let announcements = Announcements::new(commands.clone(), reporter.clone(), watched.clone());
+    let hooks = hook_settings(&reporter);
+    let asking_hooks =
+        gorget_telemetry::bind(&hooks.socket).context("opening the hook's socket")?;
+    let (hears, heard) = mpsc::channel(QUESTIONS);
+    tasks.spawn("hook", hook::serve(asking_hooks, ROOT, hears));
+    let hook_socket = hooks.socket.clone();
+    let (tells, told) = mpsc::channel(QUESTIONS);
+    tasks.spawn(
+        "nri",
+        nri::follow(nri::SOCKET.into(), Backoff::default(), tells),
+    );
+    let settings = hooks.clone();
+    tasks.spawn("hooks", announcements.clone().answer_hooks(hooks, heard));
+    tasks.spawn("pods", announcements.clone().answer_nri(settings, told));
+    tasks.spawn("starts", announcements.follow_kernel(begun));
+    let (changes, watch) = gorget_containers::watch(watched);
     tasks.spawn("runtimes", watch);
     tasks.spawn("containers", follow_containers(changes, commands.clone()));
+    if let Some(listen) = &config.listen {
+        let tcp = listen.open().await?;
+        match listen.said() {
+            Ok(said) => reporter.info(said),
+            Err(warning) => reporter.warn(warning),
+        }
+        let policies = listen.policies.then(|| asking.clone());
+        let feed = tcp.serve(feeder.clone(), policies, std::future::pending());
+        let served = reporter.clone();
+        tasks.spawn("TCP port", async move {
+            if let Err(error) = feed.await {
+                served.error(format!("the TCP port ended: {}", with_causes(&error)));
+            }
+        });
+    }
     let (end_feed, feed_ends) = oneshot::channel::<()>();
     let feed = gorget_telemetry::serve(feeder, asking, listener, async {
         // Also when the sender is dropped.
@@ -310,14 +357,20 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         remove_profiles()?;
     }
     reading.store(false, Ordering::Release);
-    let events_ended = tokio::task::spawn_blocking(move || events.join()).await;
+    let events_ended = tokio::task::spawn_blocking(move || {
+        let starts_ended = starts.join();
+        events.join().and(starts_ended)
+    })
+    .await;
     drop(end_feed);
     // The feed's clients get what was decided before the end; the other tasks do not end by
     // themselves.
     drop(tokio::time::timeout(FAREWELL, tasks.ended()).await);
     tasks.stop().await;
-    if let Err(error) = fs::remove_file(&config.socket) {
-        tracing::debug!("removing `{}`: {error}", config.socket.display());
+    for socket in [&config.socket, &hook_socket] {
+        if let Err(error) = fs::remove_file(socket) {
+            tracing::debug!("removing `{}`: {error}", socket.display());
+        }
     }
     if !matches!(enforcer_ended, Ok(Ok(()))) || !matches!(events_ended, Ok(Ok(()))) {
         bail!("a thread of the agent failed");
@@ -330,12 +383,13 @@ fn enforce(
     setup: Setup,
     programs: Programs,
     commands: &Receiver<Command>,
-    loaded: oneshot::Sender<anyhow::Result<Reader>>,
+    loaded: oneshot::Sender<anyhow::Result<(Reader, Beginnings)>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel = Kernel::load(programs).and_then(|mut kernel| Ok((kernel.reader()?, kernel)));
+    let kernel = Kernel::load(programs)
+        .and_then(|mut kernel| Ok((kernel.reader()?, kernel.beginnings()?, kernel)));
     match kernel {
-        Ok((reader, kernel)) => {
+        Ok((reader, beginnings, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
             let how = match kernel.is_adopted() {
                 true => "took over what is in force at",
@@ -349,7 +403,7 @@ fn enforce(
                 ));
             }
             let enforcer = Enforcer::new(kernel, setup);
-            if loaded.send(Ok(reader)).is_ok() {
+            if loaded.send(Ok((reader, beginnings))).is_ok() {
                 enforcer.run(commands);
             }
         }
@@ -381,6 +435,41 @@ fn read_events(
             with_causes(&error)
         ));
     }
+}
+
+/// The body of the thread that hears of containers that begin.
+fn read_starts(
+    beginnings: Beginnings,
+    reading: &AtomicBool,
+    begins: &mpsc::Sender<Beginning>,
+    reporter: &Reporter,
+) {
+    let done = beginnings.run(
+        || reading.load(Ordering::Acquire),
+        |beginning| {
+            // More than that at once are found a little later, when their runtime reports them.
+            if begins.try_send(beginning).is_err() {
+                tracing::debug!("too many containers begin at once");
+            }
+        },
+    );
+    if let Err(error) = done {
+        reporter.error(format!(
+            "containers that begin are noticed late: {}",
+            with_causes(&error)
+        ));
+    }
+}
+
+/// How hooks behave, which says where they ask and what they count.
+fn hook_settings(reporter: &Reporter) -> hook::Settings {
+    hook::Settings::load(Path::new(hook::CONFIG)).unwrap_or_else(|error| {
+        reporter.error(format!(
+            "{}; until that is corrected no hook lets a container start",
+            with_causes(&error)
+        ));
+        hook::Settings::default()
+    })
 }
 
 fn host(config: &Config) -> Host {

@@ -148,6 +148,8 @@ int HOOK(sb_pivotroot, const struct path *put_old, const struct path *new_root)
 {
 	int ret;
 
+	if (!current_workload())
+		note_new_root();
 	if (arranges_namespace(current_workload()))
 		return 0;
 	ret = check_text(0, ABI_OP_PIVOT_ROOT);

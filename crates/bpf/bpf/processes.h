@@ -7,6 +7,7 @@
 #define GORGET_PROCESSES_H
 
 #include "guard.h"
+#include "starting.h"
 
 /* === starting === */
 
@@ -21,12 +22,16 @@ inline_always int check_image(struct linux_binprm *bprm)
 
 	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
 	/* Nobody has rules, and what is remembered of the task needs no correction. */
-	if (!t && !flags_anywhere && !bound_cgroups)
+	if (!t && !flags_anywhere && !bound_cgroups) {
+		note_execve();
 		return 0;
+	}
 	if (!t)
 		t = current_ctx();
 	if (t) {
 		t->entering = t->workload ? t->workload : current_cgroup_workload();
+		if (!t->workload && (!t->entering || !active_of(t->entering)))
+			note_execve();
 		t->opened_ino = 0;
 		if (BPF_CORE_READ(bprm, interp) == BPF_CORE_READ(bprm, filename)) {
 			/* The first round of this execve; an earlier one may have failed while it
@@ -348,7 +353,7 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 	/* The runtime's own image is seen below the host's root, or is a memfd. */
 	s->walk.workload = 0;
 	walk_path(s, vfsmount, dentry);
-	if (s->walk.status != WALK_DONE || s->walk.rooted)
+	if (s->walk.status != WALK_DONE || s->walk.rooted || has_host_root(task))
 		return 0;
 	learn_root(index, task);
 	s->walk.workload = index;

@@ -18,7 +18,7 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// The program that visits all tasks.
 const ENROL: &str = "enrol_tasks";
 /// The tables that the agent uses.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 13] = [
     "workloads",
     "roots",
     "cgroups",
@@ -26,6 +26,8 @@ const MAPS: [&str; 11] = [
     "bss",
     "alerts",
     "guards",
+    "starts",
+    "starting",
     "rules_64k",
     "rules_512k",
     "rules_4m",

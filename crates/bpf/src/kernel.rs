@@ -12,6 +12,7 @@ use crate::lower::put;
 use crate::pins::{PinError, Place};
 use crate::programs::Programs;
 use crate::ring::Reader;
+use crate::starting::{self, Beginnings, Start};
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
@@ -124,6 +125,8 @@ pub struct Kernel {
     bss: MapHandle,
     alerts: MapHandle,
     guard: MapHandle,
+    starts: MapHandle,
+    starting: MapHandle,
     /// Channels of alerts of other builds' programs that are still attached.
     others: Vec<MapHandle>,
     tables: Tables,
@@ -161,6 +164,8 @@ impl Kernel {
             bss,
             alerts,
             guard,
+            starts,
+            starting,
             rules @ ..,
         ] = maps;
         let ids = links.iter().map(|(_, link)| Ok(link.info()?.prog_id));
@@ -179,6 +184,8 @@ impl Kernel {
             bss,
             alerts,
             guard,
+            starts,
+            starting,
             others,
             tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
             in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
@@ -277,6 +284,33 @@ impl Kernel {
                 map: "alerts",
                 source,
             })
+    }
+
+    /// Opens the channel that tells of containers that begin.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened a second time.
+    pub fn beginnings(&self) -> Result<Beginnings, LoadError> {
+        MapHandle::try_from(&self.starting)
+            .map(Beginnings::new)
+            .map_err(|source| LoadError::Map {
+                map: "starting",
+                source,
+            })
+    }
+
+    /// What was seen in a cgroup when a container began there, once; `None` when none did since the
+    /// programs were attached, or too many others have since.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn take_start(&self, cgroup: u64) -> Result<Option<Start>, ApplyError> {
+        starting::take(&self.starts, cgroup).map_err(|source| ApplyError::Map {
+            doing: "reading when a container began",
+            source,
+        })
     }
 
     /// From now on nobody but the caller's program, the one beside it, and the first process of the

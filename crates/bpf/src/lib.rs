@@ -25,6 +25,7 @@ mod refusal;
 mod report;
 mod ring;
 mod self_test;
+mod starting;
 mod tables;
 
 pub use attach::LoadError;
@@ -41,4 +42,5 @@ pub use refusal::Refusal;
 pub use report::{Outcome, Report, Tried, report};
 pub use ring::Reader;
 pub use self_test::{SelfTestError, self_test};
+pub use starting::{Beginning, Beginnings, Start};
 pub use tables::RulesetNumber;

@@ -4,6 +4,7 @@
 //! `client` asks, `event` decodes what arrives, `record` says who a container is, `session` is one
 //! connection from scan to loss, `known` is what outlives a connection.
 
+mod asked;
 mod client;
 mod docker;
 mod event;
@@ -14,9 +15,10 @@ mod session;
 use crate::out::Out;
 use crate::reconnect::{Ended, Reached};
 use crate::{Config, reconnect, with_causes};
+use gorget_model::Container;
 use known::Known;
 use session::{Session, SessionError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which container, in containerd's terms. An id is unique within its namespace only.
@@ -25,6 +27,16 @@ struct Key {
     /// containerd's namespace (`k8s.io`, `moby`, `default`), not a Kubernetes one.
     namespace: String,
     id: String,
+}
+
+/// Who a container of `namespace` is, or why containerd or Docker do not say.
+pub(crate) async fn identify(
+    socket: &Path,
+    namespace: &str,
+    id: &str,
+) -> Result<Container, String> {
+    let asked = asked::identify(socket, namespace, id).await;
+    asked.map_err(|error| with_causes(&error))
 }
 
 /// One containerd, and what of its containers was told.

@@ -21,7 +21,9 @@
 //! until it is started again; and cgroup v1, which is reported container by container.
 #![forbid(unsafe_code)]
 
+mod announced;
 mod backoff;
+mod bundle;
 mod cgroup;
 mod containerd;
 mod cri;
@@ -33,6 +35,9 @@ mod places;
 mod podman;
 mod reconnect;
 mod several;
+
+pub mod hook;
+pub mod nri;
 
 /// Generated from `proto/`.
 mod proto {
@@ -51,7 +56,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 
+pub use announced::{Announced, IdentifyError, NoCgroup, identify, of_id, of_process};
 pub use backoff::Backoff;
+pub use bundle::BundleError;
 pub use places::{Choice, Kind};
 
 /// How many changes may wait for the reader. More than containers start on a node within the time of

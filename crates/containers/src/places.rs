@@ -23,7 +23,7 @@ pub enum Kind {
 
 /// By who installed it: itself, k3s and RKE2, `MicroK8s`, k0s, and Docker when it runs a containerd
 /// of its own.
-const CONTAINERD: [&str; 5] = [
+pub(crate) const CONTAINERD: [&str; 5] = [
     "run/containerd/containerd.sock",
     "run/k3s/containerd/containerd.sock",
     "var/snap/microk8s/common/run/containerd.sock",

@@ -6,7 +6,7 @@
 //! does not end the others: what they find would be found next anyway.
 
 use crate::kernel_support::FOUND;
-use crate::vm::{Job, Kernel, Line, Vm};
+use crate::vm::{Job, Kernel, Line, Suite, Vm};
 use crate::{binaries, vm};
 use anyhow::{Result, anyhow, bail};
 use std::num::NonZero;
@@ -24,18 +24,22 @@ const COMMAND: &str = "failed=0; for t in PATTERN; do \
     ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
 
 /// Tests that take minutes each: in the default run they have a guest of their own, beside the others.
-const LASTING: &str = "t_survival t_switching";
+const LASTING: &str = "t_churn t_survival t_switching t_entrypoint";
 
-/// Tests of what enforces where BPF LSM is missing.
-const ONLY_WITHOUT_BPF: &str = "t_apparmor";
+/// Tests that need runtimes newer than bookworm's.
+const NEWER: &str = "t_nri";
 
-/// Both.
-const NOT_IN_THE_REST: &str = "t_survival t_switching t_apparmor";
+/// Those, and tests of what enforces where BPF LSM is missing.
+const ELSEWHERE: &str = "t_nri t_apparmor";
+
+/// What the rest of the default run leaves out.
+const APART: &str = "t_churn t_survival t_switching t_entrypoint t_nri t_apparmor";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guest {
     kernel: Kernel,
+    user_space: Suite,
     /// What the name ends with.
     remark: &'static str,
     /// Kernel arguments.
@@ -50,6 +54,7 @@ impl Guest {
     /// What the rest of the default run leaves out.
     const LASTING: Self = Self {
         kernel: Kernel::V6_1,
+        user_space: Suite::Bookworm,
         remark: " at length",
         append: "",
         tests: LASTING,
@@ -59,9 +64,20 @@ impl Guest {
     /// What the default run tests besides 6.1: the newest kernel that a Debian release has.
     const IN_SHORT: Self = Self {
         kernel: Kernel::V6_12,
+        user_space: Suite::Bookworm,
         remark: " in short",
         append: "",
         tests: "t_kernels t_agent t_conformance",
+        except: "",
+    };
+
+    /// containerd 1.7, which can be had to ask before it starts containers.
+    const TRIXIE: Self = Self {
+        kernel: Kernel::V6_12,
+        user_space: Suite::Trixie,
+        remark: " with trixie",
+        append: "",
+        tests: NEWER,
         except: "",
     };
 
@@ -74,10 +90,11 @@ impl Guest {
         };
         Self {
             kernel,
+            user_space: Suite::Bookworm,
             remark: "",
             append: "",
             tests,
-            except: ONLY_WITHOUT_BPF,
+            except: ELSEWHERE,
         }
     }
 
@@ -85,6 +102,7 @@ impl Guest {
     fn without_bpf(kernel: Kernel) -> Self {
         Self {
             kernel,
+            user_space: Suite::Bookworm,
             remark: " without bpf",
             append: "lsm=lockdown,yama,apparmor",
             tests: "t_kernels t_conformance t_audit_only t_apparmor",
@@ -95,14 +113,15 @@ impl Guest {
     /// Those of the default run, the one that takes longest first.
     pub(super) fn default_run() -> Vec<Self> {
         let rest = Self {
-            except: NOT_IN_THE_REST,
+            except: APART,
             ..Self::of(Kernel::V6_1)
         };
         vec![
-            rest,
-            Self::IN_SHORT,
             Self::LASTING,
+            rest,
             Self::without_bpf(Kernel::V6_1),
+            Self::IN_SHORT,
+            Self::TRIXIE,
         ]
     }
 
@@ -112,6 +131,7 @@ impl Guest {
         // 5.10 is refused either way.
         let others = Kernel::ALL.into_iter().filter(|k| *k != Kernel::V5_10);
         all.extend(others.map(Self::without_bpf));
+        all.push(Self::TRIXIE);
         all
     }
 
@@ -192,6 +212,7 @@ fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
     let name = guest.kernel.name();
     let machine = Vm {
         kernel: guest.kernel,
+        user_space: guest.user_space,
         append: guest.append.to_owned(),
         timeout: TIMEOUT,
         ..Vm::default()

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A real containerd with NRI: a pod's container whose first program is the forbidden operation.
+//!
+//! What a kubelet does is done here by the few calls of the container runtime interface that it takes.
+#![cfg(test)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "drives the runtimes' command line tools"
+)]
+
+use gorget_vmtest::{Agent, Containerd, TIMEOUT, alert_field, only_in_the_guest};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+
+const ATTACKS: usize = 50;
+const SECRET: &str = "the secret";
+const IMAGE: &str = "docker.io/library/shop:1";
+const BLOCK: &str = "
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata: {name: no-secrets, namespace: prod}
+spec:
+  selector: {matchLabels: {app: victim}}
+  file: {matchPaths: [{path: /shortcut/secret}]}
+";
+const CONFIG: &str = r#"
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "docker.io/library/shop:1"
+[plugins."io.containerd.nri.v1.nri"]
+  disable = false
+"#;
+
+/// The messages of `runtime.v1`, with the fields that are used.
+mod cri {
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SandboxMetadata {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(string, tag = "2")]
+        pub uid: String,
+        #[prost(string, tag = "3")]
+        pub namespace: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct NamespaceOption {
+        /// 2: the machine's.
+        #[prost(int32, tag = "1")]
+        pub network: i32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SecurityContext {
+        #[prost(message, optional, tag = "1")]
+        pub namespace_options: Option<NamespaceOption>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct LinuxSandbox {
+        #[prost(message, optional, tag = "2")]
+        pub security_context: Option<SecurityContext>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SandboxConfig {
+        #[prost(message, optional, tag = "1")]
+        pub metadata: Option<SandboxMetadata>,
+        #[prost(string, tag = "3")]
+        pub log_directory: String,
+        #[prost(btree_map = "string, string", tag = "6")]
+        pub labels: BTreeMap<String, String>,
+        #[prost(message, optional, tag = "8")]
+        pub linux: Option<LinuxSandbox>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct RunSandbox {
+        #[prost(message, optional, tag = "1")]
+        pub config: Option<SandboxConfig>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Named {
+        #[prost(string, tag = "1")]
+        pub name: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ContainerConfig {
+        #[prost(message, optional, tag = "1")]
+        pub metadata: Option<Named>,
+        #[prost(message, optional, tag = "2")]
+        pub image: Option<Named>,
+        #[prost(string, repeated, tag = "3")]
+        pub command: Vec<String>,
+        #[prost(btree_map = "string, string", tag = "9")]
+        pub labels: BTreeMap<String, String>,
+        #[prost(string, tag = "11")]
+        pub log_path: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct CreateContainer {
+        #[prost(string, tag = "1")]
+        pub pod_sandbox_id: String,
+        #[prost(message, optional, tag = "2")]
+        pub config: Option<ContainerConfig>,
+        #[prost(message, optional, tag = "3")]
+        pub sandbox_config: Option<SandboxConfig>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ContainerStatus {
+        /// 2: it has ended.
+        #[prost(int32, tag = "3")]
+        pub state: i32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct StatusReply {
+        #[prost(message, optional, tag = "1")]
+        pub status: Option<ContainerStatus>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Nothing {}
+}
+
+use cri::Named;
+
+/// The calls of a kubelet.
+struct Kubelet {
+    channel: Channel,
+}
+
+impl Kubelet {
+    async fn connect() -> Self {
+        let endpoint = Endpoint::from_static("unix:///run/containerd/containerd.sock");
+        let channel = endpoint.connect().await.unwrap();
+        let kubelet = Self { channel };
+        let deadline = Instant::now() + TIMEOUT;
+        // The plugin comes up after the socket.
+        while let Err(error) = kubelet
+            .ask::<_, cri::Nothing>("Version", cri::Nothing {})
+            .await
+        {
+            assert!(Instant::now() < deadline, "no pods here: {error}");
+            tokio::task::yield_now().await;
+        }
+        kubelet
+    }
+
+    async fn ask<Q, A>(&self, method: &str, question: Q) -> Result<A, tonic::Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let path: PathAndQuery = format!("/runtime.v1.RuntimeService/{method}")
+            .parse()
+            .unwrap();
+        let codec = tonic_prost::ProstCodec::<Q, A>::default();
+        let answer = grpc
+            .unary(tonic::Request::new(question), path, codec)
+            .await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Runs a container in a pod to its end, and gives what it wrote.
+    async fn run(&self, pod: &str, sandbox: &cri::SandboxConfig, name: &str) -> String {
+        let log_path = format!("{name}.log");
+        let config = cri::ContainerConfig {
+            metadata: Some(named(name)),
+            image: Some(named(IMAGE)),
+            command: vec!["/bin/cat".to_owned(), "/data/secret".to_owned()],
+            labels: labels(name),
+            log_path: log_path.clone(),
+        };
+        let create = cri::CreateContainer {
+            pod_sandbox_id: pod.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox.clone()),
+        };
+        let created: Named = self.ask("CreateContainer", create).await.unwrap();
+        let _: cri::Nothing = self.ask("StartContainer", created.clone()).await.unwrap();
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let reply: cri::StatusReply =
+                self.ask("ContainerStatus", created.clone()).await.unwrap();
+            if reply.status.unwrap().state == 2 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{name} does not end");
+        }
+        let _: cri::Nothing = self.ask("RemoveContainer", created).await.unwrap();
+        fs::read_to_string(Path::new(&sandbox.log_directory).join(log_path)).unwrap()
+    }
+}
+
+fn named(name: &str) -> Named {
+    Named {
+        name: name.to_owned(),
+    }
+}
+
+/// As a kubelet gives them.
+fn labels(container: &str) -> std::collections::BTreeMap<String, String> {
+    [
+        ("app", "victim"),
+        ("io.kubernetes.container.name", container),
+        ("io.kubernetes.pod.name", "shop"),
+        ("io.kubernetes.pod.namespace", "prod"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn sandbox() -> cri::SandboxConfig {
+    fs::create_dir_all("/tmp/pod-logs").unwrap();
+    let host_network = cri::NamespaceOption { network: 2 };
+    let security_context = cri::SecurityContext {
+        namespace_options: Some(host_network),
+    };
+    cri::SandboxConfig {
+        metadata: Some(cri::SandboxMetadata {
+            name: "shop".to_owned(),
+            uid: "1".to_owned(),
+            namespace: "prod".to_owned(),
+        }),
+        log_directory: "/tmp/pod-logs".to_owned(),
+        labels: [("app".to_owned(), "victim".to_owned())].into(),
+        linux: Some(cri::LinuxSandbox {
+            security_context: Some(security_context),
+        }),
+    }
+}
+
+fn done(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    said.trim().to_owned()
+}
+
+/// Has containerd know an image of busybox, a secret and a link, that sleeps when nobody says what to
+/// run.
+fn import() {
+    let place = PathBuf::from("/tmp/pod-image");
+    drop(fs::remove_dir_all(&place));
+    let root = place.join("root");
+    for dir in [
+        "root/bin",
+        "root/data",
+        "root/tmp",
+        "root/etc",
+        "blobs/sha256",
+    ] {
+        fs::create_dir_all(place.join(dir)).unwrap();
+    }
+    let busybox = root.join("bin/busybox");
+    fs::copy("/bin/busybox", &busybox).unwrap();
+    fs::set_permissions(busybox, Permissions::from_mode(0o755)).unwrap();
+    for applet in ["cat", "sleep"] {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    symlink("data", root.join("shortcut")).unwrap();
+    fs::write(root.join("data/secret"), SECRET).unwrap();
+    let layer = place.join("layer");
+    done(
+        "tar",
+        &[
+            "-C",
+            root.to_str().unwrap(),
+            "-cf",
+            layer.to_str().unwrap(),
+            ".",
+        ],
+    );
+    fs::remove_dir_all(&root).unwrap();
+    let layer = blob(&place, &layer);
+    let file = place.join("next");
+    let write = |content: serde_json::Value| {
+        fs::write(&file, content.to_string()).unwrap();
+        blob(&place, &file)
+    };
+    let (digest, size) = &layer;
+    let config = write(serde_json::json!({
+        "architecture": "amd64", "os": "linux",
+        "config": { "Cmd": ["/bin/sleep", "100000"] },
+        "rootfs": { "type": "layers", "diff_ids": [digest] },
+    }));
+    let oci = "application/vnd.oci.image";
+    let manifest = write(serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": format!("{oci}.manifest.v1+json"),
+        "config": { "mediaType": format!("{oci}.config.v1+json"), "digest": config.0, "size": config.1 },
+        "layers": [{ "mediaType": format!("{oci}.layer.v1.tar"), "digest": digest, "size": size }],
+    }));
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": format!("{oci}.manifest.v1+json"), "digest": manifest.0, "size": manifest.1,
+            "annotations": { "io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": "1" },
+        }],
+    });
+    fs::write(place.join("index.json"), index.to_string()).unwrap();
+    fs::write(
+        place.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
+    let archive = "/tmp/pod-image.tar";
+    done("tar", &["-C", place.to_str().unwrap(), "-cf", archive, "."]);
+    done(
+        "ctr",
+        &["--namespace", "k8s.io", "images", "import", archive],
+    );
+}
+
+/// Moves a file to where its digest says, and gives digest and size.
+fn blob(place: &Path, file: &Path) -> (String, u64) {
+    let sum = done("sha256sum", &[file.to_str().unwrap()]);
+    let sum = sum.split_whitespace().next().unwrap();
+    let size = fs::metadata(file).unwrap().len();
+    fs::rename(file, place.join("blobs/sha256").join(sum)).unwrap();
+    (format!("sha256:{sum}"), size)
+}
+
+#[test]
+fn containerd_waits_for_the_agent_by_nri() {
+    only_in_the_guest();
+    let configuration = "/tmp/containerd-nri.toml";
+    fs::write(configuration, CONFIG).unwrap();
+    let mut containerd = Command::new("containerd");
+    containerd.args(["--config", configuration]);
+    let _containerd = Containerd::start_as(containerd);
+    import();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let kubelet = Kubelet::connect().await;
+        let sandbox = sandbox();
+        let run = cri::RunSandbox {
+            config: Some(sandbox.clone()),
+        };
+        let pod: Named = kubelet.ask("RunPodSandbox", run).await.unwrap();
+        let said = kubelet.run(&pod.name, &sandbox, "unwatched").await;
+        assert!(said.contains(SECRET), "{said}");
+        let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
+        agent.wait_for("asks by NRI before it starts containers");
+        for n in 0..ATTACKS {
+            let name = format!("attack-{n}");
+            let said = kubelet.run(&pod.name, &sandbox, &name).await;
+            assert!(!said.contains(SECRET), "{name}: {said}");
+            agent.wait_for(&format!(
+                "the rules of `{name}` were in force before its first program"
+            ));
+            let alert = agent.alert_about("/data/secret");
+            assert_eq!(alert_field(&alert, "ContainerName"), name);
+            assert_eq!(alert_field(&alert, "PodName"), "shop");
+        }
+        let _: cri::Nothing = kubelet.ask("StopPodSandbox", pod.clone()).await.unwrap();
+        let _: cri::Nothing = kubelet.ask("RemovePodSandbox", pod).await.unwrap();
+    });
+}
