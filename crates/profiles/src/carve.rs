@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 1 << 20;
 /// Where names part.
 #[derive(Debug, Default)]
 pub(crate) struct Trie {
-    children: BTreeMap<u8, Trie>,
+    children: BTreeMap<u8, Self>,
     /// About how many bytes it takes to say what is not in it.
     bytes: usize,
     longest: usize,

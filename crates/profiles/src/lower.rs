@@ -109,7 +109,8 @@ pub fn profile(confined: &Confined<'_>) -> Result<Profile, CompileError> {
 
 /// Who does something to a file: its owner, or somebody else.
 const WHO: [u8; 2] = [Variant::OWNER, 0];
-const BEFORE_WHO: [&str; 2] = ["owner ", "other "];
+const OWNER: &str = "owner ";
+const OTHER: &str = "other ";
 
 const READ: u8 = 1;
 const WRITE: u8 = 2;
@@ -468,11 +469,7 @@ impl Lowering<'_> {
         let mut lines = vec!["/{,**} mk,".to_owned()];
         for ((deny, audit, pattern), [owner, other]) in rules {
             let both = owner & other;
-            let of = [
-                ("", both),
-                (BEFORE_WHO[0], owner & !both),
-                (BEFORE_WHO[1], other & !both),
-            ];
+            let of = [("", both), (OWNER, owner & !both), (OTHER, other & !both)];
             for (who, permissions) in of.into_iter().filter(|(_, p)| *p != 0) {
                 let audit = if audit { "audit " } else { "" };
                 let deny = if deny { "deny " } else { "" };
@@ -585,7 +582,8 @@ impl Lowering<'_> {
             let audit = if audit { "audit " } else { "" };
             let who = match who {
                 [true, true] => "",
-                [owner, _] => BEFORE_WHO[usize::from(!owner)],
+                [true, false] => OWNER,
+                [false, _] => OTHER,
             };
             lines.push(match execution {
                 Execution::Denied => format!("{audit}deny {who}{pattern} x,"),

@@ -136,7 +136,7 @@ impl Objects<'_> {
                     if differs && denied[0] != denied[1] {
                         let why =
                             "a profile tells sockets apart by family and type, not by protocol";
-                        unsaid.extend(cause(meant).or(cause(said)).map(|rule| (rule, why)));
+                        unsaid.extend(cause(meant).or_else(|| cause(said)).map(|rule| (rule, why)));
                     }
                 }
             }
@@ -146,7 +146,11 @@ impl Objects<'_> {
             let stream = self.socket(OTHER, SOCK_STREAM, 0);
             if (self.outcome(dccp) == Outcome::Block) != (self.outcome(stream) == Outcome::Block) {
                 let why = "profiles have no name for DCCP";
-                unsaid.extend(cause(dccp).or(cause(stream)).map(|rule| (rule, why)));
+                unsaid.extend(
+                    cause(dccp)
+                        .or_else(|| cause(stream))
+                        .map(|rule| (rule, why)),
+                );
             }
         }
         unsaid

@@ -24,7 +24,7 @@ enum Token {
     Set(Vec<(u8, u8)>),
     /// Whether slashes are in it, and whether it can be empty.
     Run(bool, bool),
-    Either(Vec<Vec<Token>>),
+    Either(Vec<Vec<Self>>),
 }
 
 /// One profile.
@@ -187,7 +187,7 @@ fn quoted(text: &str) -> (&str, &str) {
         ends
     });
     let (pattern, rest) = inside.split_at(end.unwrap());
-    (pattern, rest[1..].trim_start())
+    (pattern, rest.strip_prefix('"').unwrap().trim_start())
 }
 
 fn parse(text: &[u8], at: &mut usize, depth: usize) -> Vec<Token> {
