@@ -160,17 +160,14 @@ fn make_user() {
             .unwrap();
         writeln!(file, "{line}").unwrap();
     }
-    let tasks = format!("{USERS_CGROUP}/tasks");
-    for dir in [
-        USERS_HOME,
-        USERS_RUN,
-        &format!("{USERS_RUN}/podman"),
-        &tasks,
-    ] {
+    for dir in [USERS_HOME, USERS_RUN, &format!("{USERS_RUN}/podman")] {
         fs::create_dir_all(dir).unwrap();
         chown(dir, Some(UID), Some(UID)).unwrap();
     }
-    for of in [USERS_CGROUP, &tasks] {
+    let [container, commands] =
+        ["container", "commands"].map(|place| format!("{USERS_CGROUP}/{place}"));
+    for of in [USERS_CGROUP, &container, &commands] {
+        fs::create_dir_all(of).unwrap();
         chown(of, Some(UID), Some(UID)).unwrap();
         for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
             chown(format!("{of}/{file}"), Some(UID), Some(UID)).unwrap();
