@@ -17,7 +17,7 @@ use std::time::Instant;
 
 const DENIED: &str = "Permission denied";
 const UID: u32 = 1000;
-/// Where the user's tasks are: a cgroup that belongs to the user, as systemd makes one at a login.
+/// Below it are the user's tasks: a cgroup that belongs to the user, as systemd makes one at a login.
 const USERS_CGROUP: &str = "/sys/fs/cgroup/user-1000";
 const USERS_RUN: &str = "/run/user/1000";
 const USERS_HOME: &str = "/home/user";
@@ -63,10 +63,15 @@ impl Podman {
             command.args(arguments);
             return command;
         }
-        // Moves into the user's cgroup, becomes the user, runs Podman.
+        // Moves into a cgroup of the user, becomes the user, runs Podman. A cgroup in which Podman made
+        // one for a container takes no other tasks, as that of a service does.
         let id = UID.to_string();
+        let place = match arguments.first() {
+            Some(&"run") => "container",
+            Some(_) | None => "commands",
+        };
         let script = format!(
-            "echo $$ >{USERS_CGROUP}/tasks/cgroup.procs && exec setpriv --reuid {id} --regid {id} \
+            "echo $$ >{USERS_CGROUP}/{place}/cgroup.procs && exec setpriv --reuid {id} --regid {id} \
              --clear-groups env -i PATH=/usr/sbin:/usr/bin HOME={USERS_HOME} \
              XDG_RUNTIME_DIR={USERS_RUN} podman --cgroup-manager=cgroupfs \"$@\""
         );
@@ -155,17 +160,14 @@ fn make_user() {
             .unwrap();
         writeln!(file, "{line}").unwrap();
     }
-    let tasks = format!("{USERS_CGROUP}/tasks");
-    for dir in [
-        USERS_HOME,
-        USERS_RUN,
-        &format!("{USERS_RUN}/podman"),
-        &tasks,
-    ] {
+    for dir in [USERS_HOME, USERS_RUN, &format!("{USERS_RUN}/podman")] {
         fs::create_dir_all(dir).unwrap();
         chown(dir, Some(UID), Some(UID)).unwrap();
     }
-    for of in [USERS_CGROUP, &tasks] {
+    let [container, commands] =
+        ["container", "commands"].map(|place| format!("{USERS_CGROUP}/{place}"));
+    for of in [USERS_CGROUP, &container, &commands] {
+        fs::create_dir_all(of).unwrap();
         chown(of, Some(UID), Some(UID)).unwrap();
         for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
             chown(format!("{of}/{file}"), Some(UID), Some(UID)).unwrap();
