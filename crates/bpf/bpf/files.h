@@ -101,9 +101,9 @@ int BPF_PROG(file_open, struct file *file, int ret)
 	if (has_flag(subject.active, ABI_ACTIVE_PRESET) &&
 	    file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
 		return -EACCES;
-	if (is_known(subject.t, subject.active, file, ABI_OP_OPEN, access))
+	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
 		return 0;
-	return check_path(&file->f_path, ABI_OP_OPEN, access);
+	return judge_file(&subject, file, ABI_OP_OPEN, access);
 }
 
 /* What is open already is judged again when the rules or the image have changed. */
@@ -125,9 +125,7 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 		access |= ACCESS_READ;
 	if (mask & (MAY_WRITE | MAY_APPEND))
 		access |= ACCESS_WRITE;
-	if (!access || is_known(subject.t, subject.active, file, ABI_OP_PERMISSION, access))
-		return 0;
-	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+	return access ? judge_file(&subject, file, ABI_OP_PERMISSION, access) : 0;
 }
 
 /* Mapping an open file reads it, whatever protection is asked for now; a shared one that is open
@@ -137,19 +135,23 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long asked, unsigned long pr
 	     unsigned long flags, int ret)
 {
 	u32 access = ACCESS_READ;
+	struct subject subject;
 
-	if (ret || !file)
+	if (ret || !file || !flags_anywhere)
 		return ret;
 	if (prot & PROT_EXEC) {
 		ret = check_loaded(file);
 		if (ret)
 			return ret;
 	}
-	if (file->f_flags & FMODE_EXEC_FLAG)
+	if ((file->f_flags & FMODE_EXEC_FLAG) || !(flags_anywhere & ABI_ACTIVE_FILE))
+		return 0;
+	subject = current_subject();
+	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
 		return 0;
 	if ((flags & MAP_TYPE) != MAP_PRIVATE && (file->f_mode & FMODE_WRITE))
 		access |= ACCESS_WRITE;
-	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+	return judge_file(&subject, file, ABI_OP_PERMISSION, access);
 }
 
 SEC("lsm/file_mprotect")
@@ -167,13 +169,13 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, uns
 SEC("lsm/path_mknod")
 int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, u32 mode, u32 dev, int ret)
 {
-	return ret ? ret : check_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
+	return ret ? ret : judge_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
 }
 
 SEC("lsm/path_mkdir")
 int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *dentry, u32 mode, int ret)
 {
-	return ret ? ret : check_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
+	return ret ? ret : judge_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
 }
 
 SEC("lsm/path_unlink")
@@ -181,7 +183,7 @@ int BPF_PROG(path_unlink, const struct path *dir, struct dentry *dentry, int ret
 {
 	if (ret || (ret = guard_entry(dir, dentry)))
 		return ret;
-	return check_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
 }
 
 SEC("lsm/path_rmdir")
@@ -189,14 +191,14 @@ int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *dentry, int ret)
 {
 	if (ret || (ret = guard_entry(dir, dentry)))
 		return ret;
-	return check_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
+	return judge_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
 }
 
 SEC("lsm/path_symlink")
 int BPF_PROG(path_symlink, const struct path *dir, struct dentry *dentry, const char *target,
 	     int ret)
 {
-	return ret ? ret : check_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
+	return ret ? ret : judge_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
 }
 
 /* Both names are on one mount: the kernel refuses a link across two. */
@@ -205,13 +207,13 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 {
 	if (ret)
 		return ret;
-	ret = check_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
+	ret = judge_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
 	if (ret)
 		return ret;
 	ret = check_carried(dir, old, ABI_OP_LINK);
 	if (ret)
 		return ret;
-	return check_entry(dir, dentry, ABI_OP_LINK, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_LINK, ACCESS_WRITE);
 }
 
 /*
@@ -229,10 +231,10 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 		return ret;
 	if (dentry_mode(old) == S_IFDIR || dentry_mode(new) == S_IFDIR)
 		access |= ACCESS_TREE;
-	ret = check_entry(old_dir, old, ABI_OP_RENAME, access);
+	ret = judge_entry(old_dir, old, ABI_OP_RENAME, access);
 	if (ret)
 		return ret;
-	ret = check_entry(new_dir, new, ABI_OP_RENAME, access);
+	ret = judge_entry(new_dir, new, ABI_OP_RENAME, access);
 	if (ret || (access & ACCESS_TREE))
 		return ret;
 	ret = check_carried(old_dir, old, ABI_OP_RENAME);
@@ -244,26 +246,26 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 SEC("lsm/path_chmod")
 int BPF_PROG(path_chmod, const struct path *path, u32 mode, int ret)
 {
-	return ret ? ret : check_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
+	return ret ? ret : judge_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
 }
 
 SEC("lsm/path_chown")
 int BPF_PROG(path_chown, const struct path *path)
 {
-	return check_path(path, ABI_OP_CHOWN, ACCESS_WRITE);
+	return judge_path(path, ABI_OP_CHOWN, ACCESS_WRITE);
 }
 
 SEC("lsm/path_truncate")
 int BPF_PROG(path_truncate, const struct path *path, int ret)
 {
-	return ret ? ret : check_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+	return ret ? ret : judge_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
 /* Since 6.2 for open files. */
 SEC("lsm/file_truncate")
 int BPF_PROG(file_truncate, struct file *file, int ret)
 {
-	return ret ? ret : check_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+	return ret ? ret : judge_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
 #endif

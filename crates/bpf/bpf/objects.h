@@ -17,7 +17,7 @@ SEC("lsm/capable")
 int BPF_PROG(capable, const struct cred *cred, struct user_namespace *ns, int cap,
 	     unsigned int opts, int ret)
 {
-	if (ret || (opts & CAP_OPT_NOAUDIT))
+	if (ret || (opts & CAP_OPT_NOAUDIT) || !(flags_anywhere & ABI_ACTIVE_CAPABILITY))
 		return ret;
 	return deny_if(check_bytes(ABI_AUTOMATON_CAPABILITY, ABI_OP_CAPABLE, cap + 1));
 }
@@ -58,7 +58,7 @@ inline_always int check_sock(struct socket *socket, u32 operation)
 SEC("lsm/socket_create")
 int BPF_PROG(socket_create, int family, int type, int protocol, int kern, int ret)
 {
-	if (ret || kern)
+	if (ret || kern || !(flags_anywhere & ABI_ACTIVE_NETWORK))
 		return ret;
 	return check_socket(family, type, protocol, ABI_OP_SOCKET_CREATE);
 }
