@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let clang = compiler()?;
     println!("cargo::rustc-env=GORGET_CLANG={}", version(&clang)?);
-    for program in ["enforce", "harness"] {
+    for program in ["enforce", "audit", "harness"] {
         let source = format!("bpf/{program}.bpf.c");
         let skeleton = out.join(format!("{program}.skel.rs"));
         SkeletonBuilder::new()
@@ -46,10 +46,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build_and_generate(&skeleton)
             .map_err(|e| format!("cannot compile `{source}` with `{clang}`: {e:#}"))?;
     }
-    let programs = std::fs::read(out.join("enforce.bpf.o"))?;
-    let digest = Sha256::digest(&programs);
-    let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-    println!("cargo::rustc-env=GORGET_PROGRAMS={name}");
+    for (program, variable) in [("enforce", "GORGET_ENFORCE"), ("audit", "GORGET_AUDIT")] {
+        let object = std::fs::read(out.join(format!("{program}.bpf.o")))?;
+        let digest = Sha256::digest(&object);
+        let name: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        println!("cargo::rustc-env={variable}={name}");
+    }
     for entry in Path::new("bpf").read_dir()? {
         println!("cargo::rerun-if-changed={}", entry?.path().display());
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Generates the gRPC code for the messages in `proto/`, without a `protoc` binary.
 //!
-//! Two sets come out: `client` for the crate, and `server` for its contract tests, which run a fake
+//! Two sets come out: `client` for the crate, and `server` for its contract tests, which run fake
 //! containerd.
 
 use std::env;
@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 10] = [
     "types.proto",
     "task.proto",
     "task_events.proto",
@@ -19,6 +19,7 @@ const PROTOS: [&str; 9] = [
     "tasks.proto",
     "images.proto",
     "version.proto",
+    "cri.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -241,6 +241,11 @@ impl Actor {
         self.ask(&format!("start {path}"))
     }
 
+    /// As [`Actor::start_subject`], in an AppArmor profile.
+    pub fn start_subject_in(&mut self, profile: &str, path: &str) -> Done {
+        self.ask(&format!("start-in {profile} {path}"))
+    }
+
     /// Ends the actors that were started, and forgets what is kept open.
     pub fn end_subjects(&mut self) -> Done {
         self.ask("end")

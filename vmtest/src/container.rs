@@ -23,9 +23,17 @@ impl Containerd {
     ///
     /// When it does not, or this is not the guest.
     pub fn start() -> Self {
+        Self::start_as(Command::new("containerd"))
+    }
+
+    /// As [`Containerd::start`], with the environment and the arguments of `command`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer, or this is not the guest.
+    pub fn start_as(mut command: Command) -> Self {
         only_in_the_guest();
         drop(fs::remove_file(SOCKET));
-        let mut command = Command::new("containerd");
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

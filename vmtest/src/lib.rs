@@ -16,6 +16,7 @@
 mod actor;
 mod agent;
 mod container;
+pub mod files;
 mod lines;
 pub mod objects;
 
@@ -39,4 +40,10 @@ pub fn only_in_the_guest() {
         hostname.trim() == "gorget-vm" && Path::new(JOB).is_dir(),
         "these tests run in the virtual machine only: use `cargo xtask test`"
     );
+}
+
+/// Whether the guest was booted with `bpf` among its security modules: without it nothing is denied.
+pub fn has_bpf_lsm() -> bool {
+    let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    modules.trim().split(',').any(|name| name == "bpf")
 }

@@ -168,7 +168,7 @@ fn killing_containerd_changes_nothing_that_is_in_force() {
     let mut victim = Victim::new(Actor::in_detached_container("victim", &labels));
     in_force(&mut agent);
     containerd.kill();
-    agent.wait_for("the container runtime cannot be reached");
+    agent.wait_for("a container runtime cannot be reached");
     assert_eq!(victim.read(SECRET), Done::Denied);
     // Policies still change while the runtime is away.
     agent.write_policy("q.yaml", &BLOCK_SECRET.replace("secret", "open"));

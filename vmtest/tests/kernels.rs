@@ -6,7 +6,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "runs the agent and the report")]
 
-use gorget_vmtest::{JOB, only_in_the_guest};
+use gorget_vmtest::{JOB, has_bpf_lsm, only_in_the_guest};
 use std::fs;
 use std::process::{Command, Output};
 use toml::{Table, Value};
@@ -42,10 +42,16 @@ fn run(program: &str, arguments: &[&str]) -> Output {
         .expect("the program runs")
 }
 
-/// The programs that do not do what is written about them.
+/// Programs that do not do what is written about them.
 fn differences(written: &Table, found: &Table) -> Vec<String> {
-    let found = entries(found, "programs");
-    let known = entries(written, "programs");
+    let set = |set| differences_of(entries(written, set), entries(found, set));
+    ["programs", "audit_only"]
+        .into_iter()
+        .flat_map(set)
+        .collect()
+}
+
+fn differences_of(known: Vec<(String, Value)>, found: Vec<(String, Value)>) -> Vec<String> {
     let mut differences: Vec<_> = known
         .iter()
         .filter(|(name, _)| !found.iter().any(|(other, _)| other == name))
@@ -92,7 +98,7 @@ fn the_kernel_takes_every_program_as_it_is_written() {
 #[test]
 fn a_program_that_grew_by_more_than_a_tenth_is_noticed() {
     let table = |count: u32| -> Table {
-        format!("[programs]\nfile_open = {{ hook = \"lsm/file_open\", instructions = {count} }}")
+        format!("[audit_only]\n[programs]\nfile_open = {{ hook = \"lsm/file_open\", instructions = {count} }}")
             .parse()
             .unwrap()
     };
@@ -100,7 +106,7 @@ fn a_program_that_grew_by_more_than_a_tenth_is_noticed() {
     assert!(differences(&table(1000), &table(900)).is_empty());
     assert_eq!(differences(&table(1000), &table(1101)).len(), 1);
     assert_eq!(differences(&table(1000), &table(899)).len(), 1);
-    let none: Table = "[programs]".parse().unwrap();
+    let none: Table = "[audit_only]\n[programs]".parse().unwrap();
     assert_eq!(differences(&table(1), &none), ["`file_open` is gone"]);
     assert_eq!(differences(&none, &table(1)), ["`file_open` is new"]);
 }
@@ -111,9 +117,7 @@ fn the_agent_checks_the_machine_and_names_everything_that_it_lacks() {
         .into_iter()
         .filter(|(_, feature)| feature["works"].as_bool() == Some(false))
         .collect();
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let active = modules.trim().split(',').any(|name| name == "bpf");
-
+    let active = has_bpf_lsm();
     let checked = run("gorgetd", &["--check"]);
     let said = String::from_utf8_lossy(&checked.stderr);
     assert_eq!(
@@ -121,6 +125,7 @@ fn the_agent_checks_the_machine_and_names_everything_that_it_lacks() {
         lacking.is_empty() && active,
         "{said}"
     );
+    let can_audit = lacking.is_empty();
     for (name, feature) in lacking {
         let since = feature["since"].as_str().expect("a version");
         let line = said
@@ -135,8 +140,10 @@ fn the_agent_checks_the_machine_and_names_everything_that_it_lacks() {
     let refused = said.contains("BPF LSM is missing") && said.contains("add `bpf` to the list");
     assert_eq!(refused, !active, "{said}");
     if !checked.status.success() {
+        assert_eq!(said.contains("NOTHING IS DENIED"), can_audit, "{said}");
         // Asked to enforce, it ends instead of running without doing so.
-        let started = run("gorgetd", &["--socket", "/run/gorget-kernels.sock"]);
+        fs::write("/tmp/enforce.yaml", "lsm: bpf\n").expect("a configuration is written");
+        let started = run("gorgetd", &["--config", "/tmp/enforce.yaml"]);
         let said = String::from_utf8_lossy(&started.stderr);
         assert!(!started.status.success(), "{said}");
         assert!(

@@ -3,7 +3,7 @@
 //! a part of each.
 #![cfg(test)]
 
-use gorget_bpf::{Applied, Kernel, WorkloadIndex, uninstall};
+use gorget_bpf::{Applied, Kernel, Programs, WorkloadIndex, uninstall};
 use gorget_engine::{PolicySet, Ruleset, compile};
 use gorget_model::{KernelEvent, Mode, Object, Outcome, Postures};
 use gorget_policy::parse;
@@ -80,7 +80,7 @@ fn b21_ten_thousand_switches_under_load_mix_no_two_sets() {
         fs::write(path, "").unwrap();
     }
     let sets = [ruleset(0), ruleset(1)];
-    let mut kernel = Kernel::load().unwrap();
+    let mut kernel = Kernel::load(Programs::Enforcing).unwrap();
     let reader = kernel.reader().unwrap();
     kernel.enrol().unwrap();
     let mut set_of = HashMap::new();

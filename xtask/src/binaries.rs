@@ -18,6 +18,8 @@ use std::process::Stdio;
 pub(crate) struct Binaries {
     pub(crate) gorgetd: PathBuf,
     pub(crate) gorget: PathBuf,
+    /// Run by container runtimes.
+    pub(crate) hook: PathBuf,
     /// Performs operations inside workloads, for the tests.
     pub(crate) actor: PathBuf,
     /// The integration tests of `vmtest`, empty unless asked for.
@@ -30,6 +32,7 @@ impl Binaries {
         vec![
             ("gorgetd".to_owned(), self.gorgetd.clone()),
             ("gorget".to_owned(), self.gorget.clone()),
+            ("gorget-hook".to_owned(), self.hook.clone()),
             ("actor".to_owned(), self.actor.clone()),
         ]
     }
@@ -46,13 +49,15 @@ pub(crate) fn static_env() -> (String, (String, String)) {
     (triple, flags)
 }
 
-/// Builds the agent, the command line tool and the actor, and on demand the tests.
+/// Builds the agent, the command line tool, the hook and the actor, and on demand the tests.
 pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
     let packages = [
         "-p",
         "gorget-agent",
         "-p",
         "gorget-cli",
+        "-p",
+        "gorget-containers",
         "-p",
         "gorget-vmtest",
     ];
@@ -68,6 +73,7 @@ pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
     Ok(Binaries {
         gorgetd: binary(&artifacts, "gorgetd")?,
         gorget: binary(&artifacts, "gorget")?,
+        hook: binary(&artifacts, "gorget-hook")?,
         actor: binary(&artifacts, "actor")?,
         tests,
     })

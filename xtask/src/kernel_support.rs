@@ -30,6 +30,8 @@ struct Report {
     compiler: String,
     features: BTreeMap<String, Feature>,
     programs: BTreeMap<String, Program>,
+    /// Those for kernels without BPF LSM.
+    audit_only: BTreeMap<String, Program>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,7 +142,11 @@ fn render(template: &str, reports: &Reports) -> Result<String> {
     for (mark, table) in [
         ("<!-- kernels -->", kernels(reports)),
         ("<!-- features -->", features(reports)),
-        ("<!-- hooks -->", hooks(reports)),
+        ("<!-- hooks -->", hooks(reports, |report| &report.programs)),
+        (
+            "<!-- functions -->",
+            hooks(reports, |report| &report.audit_only),
+        ),
         ("<!-- instructions -->", instructions(reports)),
         ("<!-- compilers -->", compilers(reports)),
     ] {
@@ -225,21 +231,24 @@ fn version(text: &str) -> Vec<u32> {
         .collect()
 }
 
-fn programs(reports: &Reports) -> BTreeSet<(&str, &str)> {
+/// One of the two sets of programs.
+type Set = fn(&Report) -> &BTreeMap<String, Program>;
+
+fn programs(reports: &Reports, set: Set) -> BTreeSet<(&str, &str)> {
     reports
         .values()
-        .flat_map(|report| &report.programs)
+        .flat_map(set)
         .map(|(name, program)| (program.hook.as_str(), name.as_str()))
         .collect()
 }
 
-fn hooks(reports: &Reports) -> String {
+fn hooks(reports: &Reports, set: Set) -> String {
     let mut table = String::new();
     header(&mut table, &["hook", "program"]);
-    for (hook, name) in programs(reports) {
+    for (hook, name) in programs(reports, set) {
         let first = format!("`{hook}` | `{name}`");
         row(&mut table, &first, reports, |report| {
-            match report.programs.get(name) {
+            match set(report).get(name) {
                 Some(Program {
                     instructions: Some(_),
                     ..
@@ -253,8 +262,7 @@ fn hooks(reports: &Reports) -> String {
         });
     }
     for (kernel, report) in ordered(reports) {
-        let reasons: BTreeSet<_> = report
-            .programs
+        let reasons: BTreeSet<_> = set(report)
             .values()
             .filter_map(|program| program.refused.as_deref())
             .collect();
@@ -268,19 +276,34 @@ fn hooks(reports: &Reports) -> String {
 fn instructions(reports: &Reports) -> String {
     let mut table = String::new();
     header(&mut table, &["program"]);
-    for (_, name) in programs(reports) {
-        row(&mut table, &format!("`{name}`"), reports, |report| {
-            report
-                .programs
-                .get(name)
-                .and_then(|program| program.instructions)
-                .map_or_else(|| "-".to_owned(), |count| count.to_string())
-        });
+    let sets: [(Set, &str); 2] = [
+        (|report| &report.programs, ""),
+        (|report| &report.audit_only, ", audit only"),
+    ];
+    for (set, remark) in sets {
+        for (_, name) in programs(reports, set) {
+            row(
+                &mut table,
+                &format!("`{name}`{remark}"),
+                reports,
+                |report| {
+                    set(report)
+                        .get(name)
+                        .and_then(|program| program.instructions)
+                        .map_or_else(|| "-".to_owned(), |count| count.to_string())
+                },
+            );
+        }
+        row(
+            &mut table,
+            &format!("together{remark}"),
+            reports,
+            |report| {
+                let counts = set(report).values().filter_map(|p| p.instructions);
+                counts.sum::<u32>().to_string()
+            },
+        );
     }
-    row(&mut table, "together", reports, |report| {
-        let counts = report.programs.values().filter_map(|p| p.instructions);
-        counts.sum::<u32>().to_string()
-    });
     table
 }
 
@@ -303,6 +326,9 @@ compiler = "clang 16"
 [programs]
 file_open = { hook = "lsm/file_open", instructions = 100 }
 file_truncate = { hook = "lsm/file_truncate", instead = "path_truncate" }
+
+[audit_only]
+file_open = { hook = "fexit/security_file_open", instructions = 90 }
 "#;
 
     fn reports() -> Reports {
@@ -318,14 +344,16 @@ file_truncate = { hook = "lsm/file_truncate", instead = "path_truncate" }
 
     #[test]
     fn a_document_has_a_column_for_each_kernel() {
-        let marks = "<!-- kernels -->\n<!-- features -->\n<!-- hooks -->\n<!-- instructions -->\n\
-                     <!-- compilers -->\n";
+        let marks = "<!-- kernels -->\n<!-- features -->\n<!-- hooks -->\n<!-- functions -->\n\
+                     <!-- instructions -->\n<!-- compilers -->\n";
         let text = render(marks, &reports()).unwrap();
         for line in [
             "| 5.10 | bullseye | 5.10-cloud | enforces; lacks `bpf_loop` (5.17) |",
             "| `bpf_loop` | 5.17 | paths | **no** | yes | yes | yes |",
             "| `lsm/file_open` | `file_open` | yes | yes | yes | yes |",
+            "| `fexit/security_file_open` | `file_open` | yes | yes | yes | yes |",
             "| `file_open` | 100 | 100 | 100 | 100 |",
+            "| `file_open`, audit only | 90 | 90 | 90 | 90 |",
             "| together | 100 | 100 | 100 | 100 |",
         ] {
             assert!(

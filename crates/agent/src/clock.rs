@@ -25,3 +25,10 @@ pub(crate) fn boot_unix_micros() -> i64 {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
     unix_micros() - tv_sec * 1_000_000 - tv_nsec / 1000
 }
+
+/// Nanoseconds since boot, as the kernel programs count them.
+pub(crate) fn boot_ns() -> u64 {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Boottime);
+    let ns = tv_sec.saturating_mul(1_000_000_000).saturating_add(tv_nsec);
+    u64::try_from(ns).unwrap_or(0)
+}

@@ -5,8 +5,11 @@
 //! known or a value that is not allowed is an error that names file, line and field; the agent does
 //! not start on it.
 
+use crate::listen::{Listen, ListenSpecError, TlsFiles};
+use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
 use clap::Parser;
 use gorget_bpf::Protection;
+use gorget_containers::Choice;
 use gorget_model::{Posture, Postures};
 use gorget_telemetry::DEFAULT_SOCKET;
 use serde::Deserialize;
@@ -18,6 +21,8 @@ use std::path::{Path, PathBuf};
 const DEFAULT_CONFIG: &str = "/etc/gorget/gorget.yaml";
 /// Where the agent keeps what must outlive it when no place is named.
 const DEFAULT_STATE: &str = "/var/lib/gorget";
+/// What is tried when nothing is named.
+const DEFAULT_BACKENDS: &str = "bpf,apparmor,none";
 /// Where policies are looked for when no place is named.
 const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
 
@@ -37,6 +42,10 @@ pub struct Args {
     /// Where alerts are written as JSON lines: `none`, `stdout` or a file [default: none]
     #[arg(long, value_name = "WHERE")]
     log_path: Option<String>,
+    /// Container runtimes to watch: `auto`, `none`, or some of `containerd`, `docker`, `podman`,
+    /// `cri-o`, with commas between, each alone or as NAME=SOCKET [default: auto]
+    #[arg(long, value_name = "LIST")]
+    runtime: Option<String>,
     /// containerd's socket: `auto`, `none` or a path [default: auto]
     #[arg(long, value_name = "PATH")]
     containerd_socket: Option<String>,
@@ -84,6 +93,39 @@ impl From<SelfProtection> for Protection {
     }
 }
 
+/// How policies are put in force. The configuration lists, as `lsm` does in KubeArmor's, what to try, in
+/// that order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// Programs at the hooks of security modules: everything is enforced.
+    Bpf,
+    /// AppArmor profiles for the containers that run in them, beside programs that look on.
+    AppArmor,
+    /// Programs that look on: everything is reported, and nothing is denied.
+    None,
+}
+
+impl Backend {
+    const ALL: [(&str, Self); 3] = [
+        ("bpf", Self::Bpf),
+        ("apparmor", Self::AppArmor),
+        ("none", Self::None),
+    ];
+
+    fn list(text: &str) -> Result<Vec<Self>, UnknownBackend> {
+        let one = |word: &str| {
+            let known = Self::ALL.into_iter().find(|(name, _)| *name == word.trim());
+            known
+                .map(|(_, backend)| backend)
+                .ok_or_else(|| UnknownBackend {
+                    word: word.trim().to_owned(),
+                    known: Self::ALL.map(|(name, _)| format!("`{name}`")).join(", "),
+                })
+        };
+        text.split(',').map(one).collect()
+    }
+}
+
 /// The configuration file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -96,7 +138,13 @@ struct ConfigSpec {
     state_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     log_path: Option<String>,
+    runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
+    lsm: Option<String>,
+    listen: Option<String>,
+    tls: Option<TlsFiles>,
+    #[serde(default)]
+    plain_policy_service: bool,
     #[serde(default)]
     on_stop: OnStop,
     #[serde(default)]
@@ -129,7 +177,11 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
-    pub(crate) containerd: Runtime,
+    pub(crate) runtimes: Vec<Choice>,
+    /// What to try, in this order.
+    pub(crate) backends: Vec<Backend>,
+    /// The TCP port, if there is one.
+    pub(crate) listen: Option<Listen>,
     pub(crate) on_stop: OnStop,
     pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
@@ -146,15 +198,6 @@ pub(crate) enum LogPath {
     File(PathBuf),
 }
 
-/// Which runtime is watched.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Runtime {
-    /// The first well-known socket that exists, now or later.
-    Auto,
-    None,
-    Socket(PathBuf),
-}
-
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -168,6 +211,23 @@ pub(crate) enum ConfigError {
     /// The file is not a configuration.
     #[error("configuration file `{}`: {reason}", .path.display())]
     Content { path: PathBuf, reason: String },
+    /// A value that nothing can be made of.
+    #[error(transparent)]
+    Runtime(#[from] UnknownRuntime),
+    /// A name of no backend.
+    #[error(transparent)]
+    Backend(#[from] UnknownBackend),
+    /// The settings of the TCP port contradict each other.
+    #[error(transparent)]
+    Listen(#[from] ListenSpecError),
+}
+
+/// What `lsm` lists is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("lsm: `{word}` is not one of {known}")]
+pub(crate) struct UnknownBackend {
+    word: String,
+    known: String,
 }
 
 impl Config {
@@ -178,10 +238,10 @@ impl Config {
             None if Path::new(DEFAULT_CONFIG).exists() => read(Path::new(DEFAULT_CONFIG))?,
             None => ConfigSpec::default(),
         };
-        Ok(Self::from_spec(spec, args, host_name))
+        Self::from_spec(spec, args, host_name)
     }
 
-    fn from_spec(spec: ConfigSpec, args: &Args, host_name: &str) -> Self {
+    fn from_spec(spec: ConfigSpec, args: &Args, host_name: &str) -> Result<Self, ConfigError> {
         let ConfigSpec {
             cluster,
             host,
@@ -190,7 +250,12 @@ impl Config {
             state_dir,
             socket,
             log_path,
+            runtime,
             containerd_socket,
+            lsm,
+            listen,
+            tls,
+            plain_policy_service,
             on_stop,
             self_protection,
             default_file_posture,
@@ -206,17 +271,11 @@ impl Config {
             Some("stdout") => LogPath::Stdout,
             Some(path) => LogPath::File(path.into()),
         };
-        let containerd = match args
-            .containerd_socket
-            .clone()
-            .or(containerd_socket)
-            .as_deref()
-        {
-            None | Some("auto" | "") => Runtime::Auto,
-            Some("none") => Runtime::None,
-            Some(path) => Runtime::Socket(path.strip_prefix("unix://").unwrap_or(path).into()),
-        };
-        Self {
+        let runtime = args.runtime.clone().map(RuntimeSpec::Words).or(runtime);
+        let containerd = args.containerd_socket.clone().or(containerd_socket);
+        let runtimes = runtimes::choices(runtime.as_ref(), containerd.as_deref())?;
+        let backends = Backend::list(lsm.as_deref().unwrap_or(DEFAULT_BACKENDS))?;
+        Ok(Self {
             cluster: cluster.unwrap_or_else(|| "default".to_owned()),
             host: host.unwrap_or_else(|| host_name.to_owned()),
             node_labels,
@@ -232,7 +291,9 @@ impl Config {
                 .or(socket)
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             log,
-            containerd,
+            runtimes,
+            backends,
+            listen: Listen::from_spec(listen, tls, plain_policy_service)?,
             on_stop,
             protection: self_protection.into(),
             postures: Postures {
@@ -247,7 +308,7 @@ impl Config {
                 capabilities: host_default_capabilities_posture,
                 device: host_default_device_posture,
             },
-        }
+        })
     }
 }
 
@@ -268,6 +329,7 @@ fn read(path: &Path) -> Result<ConfigSpec, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gorget_containers::Kind;
 
     fn load(text: &str, args: &[&str]) -> Result<Config, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -287,7 +349,7 @@ mod tests {
         assert_eq!(config.policy_dir, Path::new("/etc/gorget/policies"));
         assert_eq!(config.postures.file, Posture::Audit);
         assert_eq!(config.log, LogPath::None);
-        assert_eq!(config.containerd, Runtime::Auto);
+        assert_eq!(config.runtimes, runtimes::choices(None, None).unwrap());
     }
 
     #[test]
@@ -301,12 +363,41 @@ mod tests {
     }
 
     #[test]
+    fn runtimes_are_a_word_or_a_list_and_the_command_line_wins() {
+        let only = |kind| vec![Choice::anywhere(kind)];
+        let podman = only(Kind::Podman);
+        assert_eq!(load("runtime: podman\n", &[]).unwrap().runtimes, podman);
+        assert_eq!(load("runtime: [podman]\n", &[]).unwrap().runtimes, podman);
+        let config = load("runtime: podman\n", &["--runtime", "docker"]).unwrap();
+        assert_eq!(config.runtimes, only(Kind::Containerd));
+        let error = load("runtime: [rkt]\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("`rkt` is not known"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let error = load("cluster: c\npolicyDirectory: /x\n", &[])
             .unwrap_err()
             .to_string();
         assert!(error.contains("policyDirectory"), "{error}");
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn backends_are_tried_in_the_order_that_is_written() {
+        let backends = |text| load(text, &[]).unwrap().backends;
+        assert_eq!(
+            backends(""),
+            [Backend::Bpf, Backend::AppArmor, Backend::None]
+        );
+        assert_eq!(backends("lsm: apparmor"), [Backend::AppArmor]);
+        assert_eq!(backends("lsm: bpf"), [Backend::Bpf]);
+        assert_eq!(backends("lsm: none, bpf"), [Backend::None, Backend::Bpf]);
+        let error = load("lsm: bpf,smack\n", &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("`smack` is not one of `bpf`, `apparmor`, `none`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -7,15 +7,19 @@
 //!
 //! INVARIANT: a workload whose new rules cannot be compiled or installed keeps its old ones.
 
+mod starts;
+
+use crate::apparmor::AppArmor;
 use crate::clock;
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
 use gorget_bpf::{Applied, Kernel, Protection, WorkloadIndex};
-use gorget_containers::{Change, Started};
+use gorget_containers::{Announced, Change};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
 use gorget_model::{Host, Mode, PolicyRef, Postures, Workload};
 use gorget_observe::Tracker;
 use gorget_policy::Policy;
+use starts::{Lateness, Teller};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -33,6 +37,15 @@ pub(crate) enum Command {
     Policies(Vec<Arc<Policy>>),
     /// A runtime reports something.
     Containers(Change),
+    /// Put the rules of a container in force that is about to run its first program, and say whether
+    /// they are.
+    Announced {
+        announced: Box<Announced>,
+        told: oneshot::Sender<Result<(), String>>,
+    },
+    /// The first process of an announced container has ended, or its runtime says that it has; then
+    /// `pid` is not known.
+    Ended { id: String, pid: Option<u32> },
     /// Say when everything before is done.
     Done(oneshot::Sender<()>),
     /// End. What is in force stays.
@@ -45,6 +58,10 @@ struct Bound {
     workload: Arc<Workload>,
     /// Where its root directory is seen from here.
     root: PathBuf,
+    /// Where it is until its first process has it as its root.
+    early_root: Option<PathBuf>,
+    /// Its runtime has not reported it yet, and does not know when it ends.
+    announced: bool,
     cgroup: Option<u64>,
     pid: u32,
     /// Names of the policies that select it, for telling of changes.
@@ -76,6 +93,10 @@ pub(crate) struct Enforcer {
     /// How many workloads have a ruleset, by its number.
     users: HashMap<u32, usize>,
     protection: Protection,
+    mode: Mode,
+    lateness: Lateness,
+    /// What denies when the programs only look on.
+    apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     all_known: Option<Sender<()>>,
 }
@@ -89,6 +110,10 @@ pub(crate) struct Setup {
     pub(crate) postures: Postures,
     pub(crate) host_postures: Postures,
     pub(crate) protection: Protection,
+    /// Of all workloads.
+    pub(crate) mode: Mode,
+    /// What denies when the programs only look on.
+    pub(crate) apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     pub(crate) all_known: Sender<()>,
 }
@@ -102,6 +127,8 @@ impl Enforcer {
             postures,
             host_postures,
             protection,
+            mode,
+            apparmor,
             all_known,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
@@ -118,6 +145,8 @@ impl Enforcer {
                 Bound {
                     workload,
                     root: PathBuf::from("/"),
+                    early_root: None,
+                    announced: false,
                     cgroup: None,
                     pid: 1,
                     selected: Vec::new(),
@@ -128,6 +157,9 @@ impl Enforcer {
             compiled: HashMap::new(),
             users: HashMap::new(),
             protection,
+            mode,
+            lateness: Lateness::default(),
+            apparmor,
             all_known: Some(all_known),
         };
         match enforcer.kernel.boot_unix_micros(clock::boot_unix_micros()) {
@@ -147,6 +179,12 @@ impl Enforcer {
             match commands.recv_timeout(LOSS_INTERVAL) {
                 Ok(Command::Policies(policies)) => self.set_policies(policies),
                 Ok(Command::Containers(change)) => self.containers(change),
+                Ok(Command::Announced { announced, told }) => {
+                    let done = self.announced(*announced);
+                    // A hook waits only so long.
+                    drop(told.send(done));
+                }
+                Ok(Command::Ended { id, pid }) => self.ended(&id, pid),
                 // Whoever asked may have stopped waiting.
                 Ok(Command::Done(told)) => drop(told.send(())),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -163,22 +201,30 @@ impl Enforcer {
     fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
         self.compiled.clear();
         self.policies = policies;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.policies(&self.policies);
+        }
         let all: Vec<_> = self.bound.keys().copied().collect();
         for index in all {
-            self.apply(index);
+            // It is reported.
+            drop(self.apply(index));
         }
     }
 
     fn containers(&mut self, change: Change) {
         match change {
-            Change::Started(started) => self.started(started),
+            Change::Started(started) => {
+                // It is reported.
+                drop(self.started(started, Teller::Runtime));
+            }
             Change::Stopped { id } => self.stopped(&id),
             Change::Synced { running } => {
                 let gone: Vec<_> = self
                     .by_id
-                    .keys()
-                    .filter(|id| running.binary_search(id).is_err())
-                    .cloned()
+                    .iter()
+                    .filter(|(id, _)| running.binary_search(id).is_err())
+                    .filter(|(_, index)| self.bound.get(index).is_some_and(|b| !b.announced))
+                    .map(|(id, _)| id.clone())
                     .collect();
                 for id in gone {
                     self.stopped(&id);
@@ -193,7 +239,7 @@ impl Enforcer {
             Change::Disconnected { reason } => {
                 self.all_known = None;
                 self.reporter.warn(format!(
-                    "the container runtime cannot be reached: {reason}; what is in force stays"
+                    "a container runtime cannot be reached: {reason}; what is in force stays"
                 ));
             }
             Change::Problem(problem) => self.reporter.warn(format!(
@@ -207,6 +253,9 @@ impl Enforcer {
     /// What an earlier agent left for workloads that are gone is removed.
     fn all_known(&mut self) {
         self.all_known = None;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.all_known();
+        }
         match self.kernel.all_known() {
             Ok((workloads, programs)) => {
                 if workloads > 0 {
@@ -223,69 +272,10 @@ impl Enforcer {
         }
     }
 
-    fn started(&mut self, started: Started) {
-        let Started {
-            container,
-            pid,
-            cgroup,
-            already_running: _,
-        } = started;
-        let id = container.id.clone();
-        if let Some(index) = self.by_id.get(&id).copied() {
-            let known = self.bound.get(&index);
-            if known.is_some_and(|b| b.cgroup == Some(cgroup.id) && b.pid == pid) {
-                return;
-            }
-            self.stopped(&id);
-        }
-        let name = container.name.clone();
-        let index = match self.kernel.bind(cgroup.id) {
-            Ok(index) => index,
-            Err(error) => {
-                return self.reporter.error(format!(
-                    "container `{name}` is not protected: {}",
-                    with_causes(&error)
-                ));
-            }
-        };
-        let workload = Arc::new(Workload::Container(container));
-        lock(&self.tracker).workload(index.0, Arc::clone(&workload));
-        self.by_id.insert(id, index);
-        self.bound.insert(
-            index,
-            Bound {
-                workload,
-                root: PathBuf::from(format!("/proc/{pid}/root")),
-                cgroup: Some(cgroup.id),
-                pid,
-                selected: Vec::new(),
-                ruleset: None,
-            },
-        );
-        // Tasks that run in it already are members before it is said that the rules are in force.
-        self.enrol();
-        self.apply(index);
-    }
-
-    fn stopped(&mut self, id: &str) {
-        let Some(index) = self.by_id.remove(id) else {
-            return;
-        };
-        let Some(bound) = self.bound.remove(&index) else {
-            return;
-        };
-        if let Err(error) = self.kernel.unbind(index) {
-            let name = name(&bound.workload);
-            self.reporter
-                .error(format!("ending `{name}`: {}", with_causes(&error)));
-        }
-        self.count_user(bound.ruleset, None);
-    }
-
     /// Works out what is to be in force for a workload, and puts it in force.
-    fn apply(&mut self, index: WorkloadIndex) {
+    fn apply(&mut self, index: WorkloadIndex) -> Result<(), String> {
         let Some(bound) = self.bound.get(&index) else {
-            return;
+            return Ok(());
         };
         let workload = Arc::clone(&bound.workload);
         let selected: Vec<_> = self
@@ -299,20 +289,30 @@ impl Enforcer {
         } else {
             match self.compile(index, selected.clone()) {
                 Ok(rules) => Some(rules),
-                Err(reason) => return self.not_in_force(&workload, &reason),
+                Err(reason) => return self.not_in_force(&workload, reason),
             }
         };
-        match self.kernel.apply(index, rules.as_deref(), Mode::Enforced) {
-            Ok(applied) => self.applied(index, applied, rules.as_deref(), &selected),
-            Err(error) => self.not_in_force(&workload, &with_causes(&error)),
+        match self.kernel.apply(index, rules.as_deref(), self.mode) {
+            Ok(applied) => {
+                if let (Some(apparmor), Workload::Container(container)) =
+                    (&mut self.apparmor, &*workload)
+                    && let Some(bound) = self.bound.get(&index)
+                {
+                    apparmor.apply(container, bound.pid, &selected);
+                }
+                self.applied(index, applied, rules.as_deref(), &selected);
+            }
+            Err(error) => return self.not_in_force(&workload, with_causes(&error)),
         }
+        Ok(())
     }
 
-    fn not_in_force(&self, workload: &Workload, reason: &str) {
+    fn not_in_force(&self, workload: &Workload, reason: String) -> Result<(), String> {
         let name = name(workload);
         self.reporter.error(format!(
             "new rules for `{name}` are not in force, what was in force stays: {reason}"
         ));
+        Err(reason)
     }
 
     fn applied(
@@ -343,7 +343,14 @@ impl Enforcer {
             self.reporter
                 .info(format!("no policy is in force for `{name}`"));
         } else if changed {
-            self.reporter.info(format!("in force for `{name}`: {list}"));
+            let is_host = index == WorkloadIndex::HOST;
+            let remark = match self.mode {
+                Mode::Enforced => "",
+                Mode::Audited if self.apparmor.is_some() && !is_host => " (AppArmor denies)",
+                Mode::Audited | Mode::Disabled => " (audit only: nothing is denied)",
+            };
+            self.reporter
+                .info(format!("in force for `{name}`: {list}{remark}"));
         }
     }
 
@@ -355,15 +362,15 @@ impl Enforcer {
         let Some(bound) = self.bound.get(&index) else {
             return Err("it ended".to_owned());
         };
-        let aliases =
-            resolve::aliases(&bound.root, &literal_paths(&policies)).unwrap_or_else(|error| {
-                let (name, root) = (name(&bound.workload), bound.root.display());
-                self.reporter.warn(format!(
-                    "links in `{name}` are not followed, rules cover paths as written only: cannot \
+        let root = resolve::current_root(&bound.root, bound.early_root.as_deref());
+        let aliases = resolve::aliases(root, &literal_paths(&policies)).unwrap_or_else(|error| {
+            let (name, root) = (name(&bound.workload), root.display());
+            self.reporter.warn(format!(
+                "links in `{name}` are not followed, rules cover paths as written only: cannot \
                      open `{root}`: {error}"
-                ));
-                Aliases::default()
-            });
+            ));
+            Aliases::default()
+        });
         let postures = match *bound.workload {
             Workload::Host(_) => self.host_postures,
             Workload::Container(_) => self.postures,

@@ -11,14 +11,18 @@
 //! Invariant: a change that cannot be made leaves in force what was in force, and is reported.
 //! Nothing a policy file, containerd or a client sends can end the agent.
 
+mod announce;
+mod apparmor;
 mod clock;
 mod config;
 mod durable;
 mod enforcer;
+mod listen;
 mod policies;
 mod report;
 mod resolve;
 mod run;
+mod runtimes;
 mod sinks;
 mod sources;
 mod store;

@@ -9,9 +9,22 @@ use gorget_engine::Aliases;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+/// Where a container's root directory is: `own`, that of its first process, but `early` as long as
+/// that process still has the machine's root.
+pub(crate) fn current_root<'a>(own: &'a Path, early: Option<&'a Path>) -> &'a Path {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|root| (root.dev(), root.ino()));
+    let of_the_machine = || identity(Path::new("/"));
+    match early {
+        Some(early) if identity(own).is_none_or(|own| Some(own) == of_the_machine()) => early,
+        Some(_) | None => own,
+    }
+}
 
 /// Resolves every path of `literals` below `root`. A path that means itself has no alias.
 ///
@@ -25,9 +38,12 @@ pub(crate) fn aliases(root: &Path, literals: &BTreeSet<Vec<u8>>) -> rustix::io::
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
+    // What paths below it begin with here: nothing, unless it is only a directory of the machine.
+    let own = name_of(root.as_fd()).unwrap_or_default();
+    let prefix = own.strip_suffix(b"/").unwrap_or(&own);
     let mut aliases = Aliases::default();
     for literal in literals {
-        if let Some(real) = resolve(root.as_fd(), literal)
+        if let Some(real) = resolve(root.as_fd(), prefix, literal)
             && real != *literal
         {
             aliases.0.insert(literal.clone(), real);
@@ -37,10 +53,10 @@ pub(crate) fn aliases(root: &Path, literals: &BTreeSet<Vec<u8>>) -> rustix::io::
 }
 
 /// The path with its longest existing part resolved; `None` when nothing of it exists.
-fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
+fn resolve(root: BorrowedFd<'_>, prefix: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let mut existing = path;
     while !existing.is_empty() {
-        if let Some(mut real) = real_path(root, existing) {
+        if let Some(mut real) = real_path(root, prefix, existing) {
             let rest = path.get(existing.len()..)?;
             if real == b"/" {
                 real.clear();
@@ -54,8 +70,8 @@ fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// What the kernel calls an existing path.
-fn real_path(root: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
+/// What the kernel calls an existing path in the workload whose root directory it calls `prefix` here.
+fn real_path(root: BorrowedFd<'_>, prefix: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let file = openat2(
         root,
         OsStr::from_bytes(path),
@@ -64,6 +80,18 @@ fn real_path(root: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     )
     .ok()?;
+    let real = name_of(file.as_fd())?;
+    let below = real.strip_prefix(prefix)?;
+    match below.first() {
+        None => Some(b"/".to_vec()),
+        Some(b'/') => Some(below.to_vec()),
+        // Another directory, whose name begins like the root's.
+        Some(_) => None,
+    }
+}
+
+/// The path of what is open, as the machine sees it.
+fn name_of(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let real = readlinkat(CWD, link, Vec::new()).ok()?.into_bytes();
     // Not in the tree any more, or never was.
@@ -77,19 +105,13 @@ fn real_path(root: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::ffi::OsStringExt;
     use std::os::unix::fs::symlink;
 
-    /// Paths come out as this process sees them, so what lies below the root is compared.
     fn resolved(root: &Path, path: &str) -> Option<String> {
         let literals = BTreeSet::from([path.as_bytes().to_vec()]);
         let aliases = aliases(root, &literals).unwrap();
         let real = aliases.0.get(path.as_bytes())?;
-        let real = std::ffi::OsString::from_vec(real.clone());
-        let below = Path::new(&real)
-            .strip_prefix(root.canonicalize().unwrap())
-            .ok()?;
-        Some(format!("/{}", below.display()))
+        Some(String::from_utf8(real.clone()).unwrap())
     }
 
     #[test]
@@ -114,6 +136,19 @@ mod tests {
             resolved(root.path(), "/bin/later/on").as_deref(),
             Some("/usr/bin/later/on")
         );
+    }
+
+    #[test]
+    fn a_path_that_is_no_link_means_itself_in_a_root_that_is_a_directory_of_the_machine() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("data")).unwrap();
+        symlink("/", root.path().join("top")).unwrap();
+        assert_eq!(resolved(root.path(), "/data/secret"), None);
+        assert_eq!(resolved(root.path(), "/top").as_deref(), Some("/"));
+        let there = root.path();
+        assert_eq!(current_root(Path::new("/"), Some(there)), there);
+        assert_eq!(current_root(there, Some(Path::new("/x"))), there);
+        assert_eq!(current_root(Path::new("/"), None), Path::new("/"));
     }
 
     #[test]

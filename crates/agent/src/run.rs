@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start, life and end of the agent.
 
+use crate::announce::Announcements;
+use crate::apparmor::{self, AppArmor};
 use crate::clock;
-use crate::config::{Args, Config, LogPath, OnStop, Runtime};
+use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::enforcer::{Command, Enforcer, Setup, lock};
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
@@ -10,16 +12,19 @@ use crate::sources::{self, Sources};
 use crate::tasks::{Tasks, thread};
 use anyhow::{Context, bail};
 use gorget_bpf::{
-    Kernel, Reader, Support, is_in_force, probe, running_agent, self_test, uninstall,
+    Beginning, Beginnings, Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force,
+    probe, running_agent, self_test, uninstall,
 };
-use gorget_containers::{CONTAINERD_SOCKETS, Change, Config as Watch};
-use gorget_model::{Host, Node};
+use gorget_containers::{Backoff, Change, Config as Watch};
+use gorget_containers::{hook, nri};
+use gorget_model::{Host, Mode, Node};
 use gorget_observe::Tracker;
+use gorget_profiles::Loader;
 use gorget_telemetry::Feeder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -31,6 +36,12 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Questions of clients about policies that may wait; whoever asks more waits to ask.
 const QUESTIONS: usize = 16;
+
+/// Containers that begin and were not looked at yet.
+const BEGINNINGS: usize = 256;
+
+/// The user who may announce containers.
+const ROOT: u32 = 0;
 
 /// How long an agent has that is told to stop.
 const END_LIMIT: Timespec = Timespec {
@@ -72,8 +83,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
         return remove_everything();
     }
     let config = Config::load(args, &host_name)?;
-    check_machine(Path::new("/"))?;
-    if is_in_force() && !args.check {
+    let chosen = choose(&config.backends, probe(Path::new("/")))?;
+    let programs = chosen.0;
+    if is_in_force(programs) && !args.check {
         tracing::info!(
             "the programs are in force already: they were tested when they were attached"
         );
@@ -82,13 +94,17 @@ fn start(args: &Args) -> anyhow::Result<()> {
         tracing::info!("this kernel decides {questions} test questions as it should");
     }
     if args.check {
-        return Ok(());
+        return match programs {
+            Programs::Enforcing => Ok(()),
+            Programs::AuditOnly if chosen.1.is_some() => Ok(()),
+            Programs::AuditOnly => bail!("this machine cannot enforce policies, only audit"),
+        };
     }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(live(config))
+        .block_on(live(config, chosen))
 }
 
 /// Tells the agent that runs to stop, and waits until it has.
@@ -114,6 +130,7 @@ fn end_running_agent() -> anyhow::Result<()> {
 /// Ends all enforcement of earlier agents.
 fn remove_everything() -> anyhow::Result<()> {
     let removed = uninstall()?;
+    remove_profiles()?;
     for programs in &removed {
         tracing::info!("removed `{programs}`");
     }
@@ -124,17 +141,30 @@ fn remove_everything() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what this machine lacks, all at once.
-fn check_machine(root: &Path) -> anyhow::Result<()> {
+fn remove_profiles() -> anyhow::Result<()> {
+    match apparmor::remove_all() {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("{count} AppArmor profiles are removed"),
+        Err(reason) => bail!("removing AppArmor profiles: {reason}"),
+    }
+    Ok(())
+}
+
+/// Which programs are put in force, and who loads profiles when they only look on.
+type Chosen = (Programs, Option<Loader>);
+
+/// Says what this machine lacks, all at once, and which of the wanted programs it can have.
+fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Result<Chosen> {
     if !rustix::process::geteuid().is_root() {
         bail!("gorgetd must run as root: it loads programs into the kernel");
     }
-    let mut missing = 0;
-    for requirement in probe(root) {
+    let (mut to_enforce, mut to_audit) = (0, 0);
+    for requirement in requirements {
         match requirement.support {
             Support::Met(found) => tracing::debug!("{}: {found}", requirement.name),
             Support::Missing { reason, remedy } => {
-                missing += 1;
+                to_enforce += 1;
+                to_audit += usize::from(!requirement.only_to_enforce);
                 tracing::error!(
                     "{} is missing: {reason}; to get it: {remedy}",
                     requirement.name
@@ -142,13 +172,42 @@ fn check_machine(root: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    if missing > 0 {
-        bail!("this machine cannot enforce policies: {missing} requirements are missing");
+    let possible = backends.iter().find_map(|backend| match backend {
+        Backend::Bpf => (to_enforce == 0).then_some((Programs::Enforcing, None)),
+        Backend::AppArmor if to_audit > 0 => None,
+        Backend::AppArmor => match Loader::detect(Path::new("/")) {
+            Ok(loader) => Some((Programs::AuditOnly, Some(loader))),
+            Err(missing) => {
+                tracing::info!("AppArmor cannot enforce either: {missing}");
+                None
+            }
+        },
+        Backend::None => (to_audit == 0).then_some((Programs::AuditOnly, None)),
+    });
+    let Some((programs, profiles)) = possible else {
+        bail!("this machine cannot enforce policies: {to_enforce} requirements are missing");
+    };
+    if profiles.is_some() {
+        tracing::warn!(
+            "AppArmor enforces: only containers that run in a profile `kubearmor_NAME` are denied \
+             anything, and not all that policies can ask for; nobody is kept from ending this agent"
+        );
+    } else if programs == Programs::AuditOnly {
+        let why = match backends.first() {
+            Some(Backend::None) => "as configured (`lsm`)",
+            _ => {
+                "because of what is missing; `lsm: bpf` in the configuration refuses to start then"
+            }
+        };
+        tracing::warn!(
+            "audit only: policies are reported on and NOTHING IS DENIED, {why}; nobody is kept from \
+             ending this agent either"
+        );
     }
-    Ok(())
+    Ok((programs, profiles))
 }
 
-async fn live(config: Config) -> anyhow::Result<()> {
+async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
@@ -187,12 +246,29 @@ async fn live(config: Config) -> anyhow::Result<()> {
         reporter: reporter.clone(),
         postures: config.postures,
         host_postures: config.host_postures,
-        protection: config.protection,
+        protection: match programs {
+            Programs::Enforcing => config.protection,
+            Programs::AuditOnly => Protection::Report,
+        },
+        mode: match programs {
+            Programs::Enforcing => Mode::Enforced,
+            Programs::AuditOnly => Mode::Audited,
+        },
+        apparmor: profiles.map(|loader| AppArmor::new(loader, reporter.clone(), config.postures)),
         all_known: known,
     };
-    let enforcer = thread("enforcer", move || enforce(setup, &received, loaded))?;
-    let reader = reader.await.context("the enforcer ended")??;
+    let enforcer = thread("enforcer", move || {
+        enforce(setup, programs, &received, loaded)
+    })?;
+    let (reader, beginnings) = reader.await.context("the enforcer ended")??;
     let reading = Arc::new(AtomicBool::new(true));
+    let (begins, begun) = mpsc::channel(BEGINNINGS);
+    let starts = {
+        let (reading, reporter) = (Arc::clone(&reading), reporter.clone());
+        thread("starts", move || {
+            read_starts(beginnings, &reading, &begins, &reporter)
+        })?
+    };
     let events = {
         let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
         thread("events", move || {
@@ -213,20 +289,43 @@ async fn live(config: Config) -> anyhow::Result<()> {
     .await?;
     let (asking, asked) = mpsc::channel(QUESTIONS);
     tasks.spawn("policies", sources.follow(dir_changes, asked));
-    let socket = containerd_socket(&config.containerd);
-    if socket.is_none() {
-        let nobody = Change::Synced {
-            running: Vec::new(),
-        };
-        drop(commands.send(Command::Containers(nobody)));
-    }
-    if let Some(socket) = socket {
-        let (changes, watch) = gorget_containers::watch(Watch {
-            socket,
-            ..Watch::default()
+    let watched = Watch {
+        runtimes: config.runtimes.clone(),
+        ..Watch::default()
+    };
+    let announcements = Announcements::new(commands.clone(), reporter.clone(), watched.clone());
+    let hooks = hook_settings(&reporter);
+    let asking_hooks =
+        gorget_telemetry::bind(&hooks.socket).context("opening the hook's socket")?;
+    let (hears, heard) = mpsc::channel(QUESTIONS);
+    tasks.spawn("hook", hook::serve(asking_hooks, ROOT, hears));
+    let hook_socket = hooks.socket.clone();
+    let (tells, told) = mpsc::channel(QUESTIONS);
+    tasks.spawn(
+        "nri",
+        nri::follow(nri::SOCKET.into(), Backoff::default(), tells),
+    );
+    let settings = hooks.clone();
+    tasks.spawn("hooks", announcements.clone().answer_hooks(hooks, heard));
+    tasks.spawn("pods", announcements.clone().answer_nri(settings, told));
+    tasks.spawn("starts", announcements.follow_kernel(begun));
+    let (changes, watch) = gorget_containers::watch(watched);
+    tasks.spawn("runtimes", watch);
+    tasks.spawn("containers", follow_containers(changes, commands.clone()));
+    if let Some(listen) = &config.listen {
+        let tcp = listen.open().await?;
+        match listen.said() {
+            Ok(said) => reporter.info(said),
+            Err(warning) => reporter.warn(warning),
+        }
+        let policies = listen.policies.then(|| asking.clone());
+        let feed = tcp.serve(feeder.clone(), policies, std::future::pending());
+        let served = reporter.clone();
+        tasks.spawn("TCP port", async move {
+            if let Err(error) = feed.await {
+                served.error(format!("the TCP port ended: {}", with_causes(&error)));
+            }
         });
-        tasks.spawn("containerd", watch);
-        tasks.spawn("containers", follow_containers(changes, commands.clone()));
     }
     let (end_feed, feed_ends) = oneshot::channel::<()>();
     let feed = gorget_telemetry::serve(feeder, asking, listener, async {
@@ -255,16 +354,23 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let enforcer_ended = tokio::task::spawn_blocking(move || enforcer.join()).await;
     if config.on_stop == OnStop::Detach {
         uninstall().context("detaching")?;
+        remove_profiles()?;
     }
     reading.store(false, Ordering::Release);
-    let events_ended = tokio::task::spawn_blocking(move || events.join()).await;
+    let events_ended = tokio::task::spawn_blocking(move || {
+        let starts_ended = starts.join();
+        events.join().and(starts_ended)
+    })
+    .await;
     drop(end_feed);
     // The feed's clients get what was decided before the end; the other tasks do not end by
     // themselves.
     drop(tokio::time::timeout(FAREWELL, tasks.ended()).await);
     tasks.stop().await;
-    if let Err(error) = fs::remove_file(&config.socket) {
-        tracing::debug!("removing `{}`: {error}", config.socket.display());
+    for socket in [&config.socket, &hook_socket] {
+        if let Err(error) = fs::remove_file(socket) {
+            tracing::debug!("removing `{}`: {error}", socket.display());
+        }
     }
     if !matches!(enforcer_ended, Ok(Ok(()))) || !matches!(events_ended, Ok(Ok(()))) {
         bail!("a thread of the agent failed");
@@ -275,13 +381,15 @@ async fn live(config: Config) -> anyhow::Result<()> {
 /// The body of the thread that owns the kernel side.
 fn enforce(
     setup: Setup,
+    programs: Programs,
     commands: &Receiver<Command>,
-    loaded: oneshot::Sender<anyhow::Result<Reader>>,
+    loaded: oneshot::Sender<anyhow::Result<(Reader, Beginnings)>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel = Kernel::load().and_then(|mut kernel| Ok((kernel.reader()?, kernel)));
+    let kernel = Kernel::load(programs)
+        .and_then(|mut kernel| Ok((kernel.reader()?, kernel.beginnings()?, kernel)));
     match kernel {
-        Ok((reader, kernel)) => {
+        Ok((reader, beginnings, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
             let how = match kernel.is_adopted() {
                 true => "took over what is in force at",
@@ -295,7 +403,7 @@ fn enforce(
                 ));
             }
             let enforcer = Enforcer::new(kernel, setup);
-            if loaded.send(Ok(reader)).is_ok() {
+            if loaded.send(Ok((reader, beginnings))).is_ok() {
                 enforcer.run(commands);
             }
         }
@@ -329,6 +437,41 @@ fn read_events(
     }
 }
 
+/// The body of the thread that hears of containers that begin.
+fn read_starts(
+    beginnings: Beginnings,
+    reading: &AtomicBool,
+    begins: &mpsc::Sender<Beginning>,
+    reporter: &Reporter,
+) {
+    let done = beginnings.run(
+        || reading.load(Ordering::Acquire),
+        |beginning| {
+            // More than that at once are found a little later, when their runtime reports them.
+            if begins.try_send(beginning).is_err() {
+                tracing::debug!("too many containers begin at once");
+            }
+        },
+    );
+    if let Err(error) = done {
+        reporter.error(format!(
+            "containers that begin are noticed late: {}",
+            with_causes(&error)
+        ));
+    }
+}
+
+/// How hooks behave, which says where they ask and what they count.
+fn hook_settings(reporter: &Reporter) -> hook::Settings {
+    hook::Settings::load(Path::new(hook::CONFIG)).unwrap_or_else(|error| {
+        reporter.error(format!(
+            "{}; until that is corrected no hook lets a container start",
+            with_causes(&error)
+        ));
+        hook::Settings::default()
+    })
+}
+
 fn host(config: &Config) -> Host {
     let mut labels = config.node_labels.clone();
     for key in ["kubearmor.io/hostname", "kubernetes.io/hostname"] {
@@ -353,19 +496,6 @@ fn users(passwd: &str) -> HashMap<u32, String> {
             Some((uid, name.to_owned()))
         })
         .collect()
-}
-
-/// Without one that exists now, the first: it may come later, and is tried again and again.
-fn containerd_socket(runtime: &Runtime) -> Option<PathBuf> {
-    match runtime {
-        Runtime::None => None,
-        Runtime::Socket(path) => Some(path.clone()),
-        Runtime::Auto => CONTAINERD_SOCKETS
-            .iter()
-            .find(|path| Path::new(path).exists())
-            .or(CONTAINERD_SOCKETS.first())
-            .map(PathBuf::from),
-    }
 }
 
 async fn follow_containers(mut changes: mpsc::Receiver<Change>, commands: Sender<Command>) {

@@ -40,6 +40,23 @@ impl Tasks {
     }
 }
 
+/// Tasks that end by themselves. They end with this at the latest.
+#[derive(Debug, Default)]
+pub(crate) struct Brief {
+    running: JoinSet<()>,
+}
+
+impl Brief {
+    pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        while let Some(ended) = self.running.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!("a task failed: {error}");
+            }
+        }
+        self.running.spawn(task);
+    }
+}
+
 /// Starts a thread.
 pub(crate) fn thread<T: Send + 'static>(
     name: &str,

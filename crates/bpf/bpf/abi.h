@@ -59,6 +59,10 @@ enum abi_limit {
 	ABI_ARGUMENTS = 1024,
 	/* Branches from a decision to its verdict. */
 	ABI_MOST_TESTS = 64,
+	/* Cgroups in which a container may be beginning that nobody has announced. */
+	ABI_STARTS = 1024,
+	/* Bytes of the ring buffer that tells of them. */
+	ABI_STARTING_RING = 65536,
 	/* Cases that the harness decides in one run. */
 	ABI_HARNESS_CASES = 1024,
 	/* Bytes of the ring buffer for alerts. */
@@ -271,6 +275,8 @@ enum abi_loss {
 	ABI_LOSS_PATH_UNKNOWN,
 	ABI_LOSS_NO_MEMORY,
 	ABI_LOSS_RULESET_MISSING,
+	/* The kernel itself counts these, by program. */
+	ABI_LOSS_SKIPPED,
 	ABI_LOSS_COUNT,
 };
 
@@ -317,6 +323,21 @@ enum abi_operation {
 	ABI_OP_TAMPER_LINK,
 	ABI_OP_TAMPER_PIN,
 	ABI_OP_COUNT,
+};
+
+/* What a cgroup has seen in which a container may be beginning. Times are CLOCK_BOOTTIME. */
+struct start {
+	/* The last time that a task of the host took another root directory. */
+	__u64 new_root_ns;
+	/* The first execve after that without rules in force; 0: none. */
+	__u64 execve_ns;
+};
+
+/* A task of the host takes another root directory. */
+struct ev_starting {
+	__u64 cgroup;
+	__u32 pid;
+	__u32 pad;
 };
 
 enum abi_event_flag {

@@ -7,6 +7,7 @@
 #ifndef GORGET_DECIDE_H
 #define GORGET_DECIDE_H
 
+#include "hook.h"
 #include "places.h"
 #include "match.h"
 #include "event.h"
@@ -460,7 +461,7 @@ inline_always int wait_for_arguments(struct task_ctx *t, struct scratch *s, stru
 {
 	struct lookup *l = &s->lookup;
 
-	if (t && !t->pending_active && q->operation == ABI_OP_EXEC && !q->flags) {
+	if (t && !was_denied(t) && !t->pending_active && q->operation == ABI_OP_EXEC && !q->flags) {
 		t->pending = s->finding.answer;
 		t->pending_active = q->active;
 		return 1;
@@ -475,7 +476,7 @@ inline_always int wait_for_arguments(struct task_ctx *t, struct scratch *s, stru
 }
 
 /* What an event will say, with the path that was decided by in the buffer. */
-inline_always void prepare_event(struct scratch *s, struct request *q)
+inline_always void prepare_event(struct task_ctx *t, struct scratch *s, struct request *q)
 {
 	struct decision *d = &s->decision;
 	struct finding *f = &s->finding;
@@ -486,7 +487,9 @@ inline_always void prepare_event(struct scratch *s, struct request *q)
 	d->operation = q->operation;
 	/* What a preset is about is the path that was built for it, if any. */
 	d->bytes = q->automaton == ABI_AUTOMATON_PRESET ? 0 : q->bytes;
-	d->flags = has_flag(q->active, ABI_ACTIVE_AUDITED) ? ABI_EVENT_AUDITED : 0;
+	d->flags = 0;
+	if (has_flag(q->active, ABI_ACTIVE_AUDITED) && !was_denied(t))
+		d->flags = ABI_EVENT_AUDITED;
 	d->object_name = 0;
 	if (q->flags & REQUEST_TEXT)
 		return;
@@ -513,6 +516,14 @@ inline_always void remember(struct remembered *slot, struct remembered *now, str
 	else
 		now->audited |= variant_bits(q);
 	*slot = *now;
+}
+
+/* What somebody else denied is no news, unless the rules deny it, too. */
+inline_always int is_to_be_told(struct task_ctx *t, u32 answer)
+{
+	u32 outcome = answer & ABI_OUTCOME_MASK;
+
+	return was_denied(t) ? outcome == ABI_OUTCOME_BLOCK : outcome != ABI_OUTCOME_PASS;
 }
 
 verified_once int decide(struct task_ctx *t, struct request *q)
@@ -552,7 +563,7 @@ verified_once int decide(struct task_ctx *t, struct request *q)
 		return 0;
 	}
 	if (is_branch(s->finding.answer) && wait_for_arguments(t, s, q)) {
-		prepare_event(s, q);
+		prepare_event(t, s, q);
 		s->decision.flags |= ABI_EVENT_PENDING;
 		return TELL;
 	}
@@ -561,8 +572,8 @@ verified_once int decide(struct task_ctx *t, struct request *q)
 	    ((answer & ABI_OUTCOME_MASK) != ABI_OUTCOME_BLOCK ||
 	     ((answer >> ABI_CAUSE_SHIFT) & ABI_CAUSE_MASK) != ABI_CAUSE_RULE))
 		return 0;
-	if ((answer & ABI_OUTCOME_MASK) != ABI_OUTCOME_PASS) {
-		prepare_event(s, q);
+	if (is_to_be_told(t, answer)) {
+		prepare_event(t, s, q);
 		todo |= TELL;
 	}
 	if (carry_out(q->active, answer))

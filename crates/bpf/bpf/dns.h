@@ -362,12 +362,10 @@ int BPF_PROG(tell_ipv6, struct socket *socket)
 	return tell_lookup(socket);
 }
 
-SEC("lsm/socket_sendmsg")
-int BPF_PROG(socket_sendmsg, struct socket *socket, struct msghdr *message, int size, int ret)
+int HOOK(socket_sendmsg, struct socket *socket, struct msghdr *message, int size)
 {
-	if (ret)
-		return ret;
-	ret = check_sock(socket, ABI_OP_SOCKET_SEND);
+	int ret = check_sock(socket, ABI_OP_SOCKET_SEND);
+
 	if (!ret && (flags_anywhere & ABI_ACTIVE_DNS))
 		note_sender(socket);
 	return ret;

@@ -20,6 +20,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Types that no map mentions, so that the Rust side gets them too. */
 const volatile struct {
 	struct ev_decision event;
+	struct ev_starting starting;
 	struct rs_header header;
 	struct rs_row row;
 	struct rs_branch branch;

@@ -65,15 +65,13 @@ inline_always int is_stacked(struct file *file, u64 *below)
 	return 1;
 }
 
-SEC("lsm/file_open")
-int BPF_PROG(file_open, struct file *file, int ret)
+int HOOK(file_open, struct file *file)
 {
 	u32 mode, access = 0, program = file->f_flags & FMODE_EXEC_FLAG;
 	struct subject subject;
 	u64 below;
+	int ret;
 
-	if (ret)
-		return ret;
 	if (!program && !(flags_anywhere & (ABI_ACTIVE_FILE | ABI_ACTIVE_PRESET)))
 		return 0;
 	subject = current_subject();
@@ -107,14 +105,13 @@ int BPF_PROG(file_open, struct file *file, int ret)
 }
 
 /* What is open already is judged again when the rules or the image have changed. */
-SEC("lsm/file_permission")
-int BPF_PROG(file_permission, struct file *file, int mask, int ret)
+int HOOK(file_permission, struct file *file, int mask)
 {
 	struct subject subject;
 	u32 access = 0;
 
-	if (ret || !(flags_anywhere & ABI_ACTIVE_FILE))
-		return ret;
+	if (!(flags_anywhere & ABI_ACTIVE_FILE))
+		return 0;
 	subject = current_subject();
 	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
 		return 0;
@@ -130,15 +127,14 @@ int BPF_PROG(file_permission, struct file *file, int mask, int ret)
 
 /* Mapping an open file reads it, whatever protection is asked for now; a shared one that is open
  * for writing may be written without another word. */
-SEC("lsm/mmap_file")
-int BPF_PROG(mmap_file, struct file *file, unsigned long asked, unsigned long prot,
-	     unsigned long flags, int ret)
+int HOOK(mmap_file, MMAP_ARGUMENTS)
 {
 	u32 access = ACCESS_READ;
 	struct subject subject;
+	int ret;
 
-	if (ret || !file || !flags_anywhere)
-		return ret;
+	if (!file || !flags_anywhere)
+		return 0;
 	if (prot & PROT_EXEC) {
 		ret = check_loaded(file);
 		if (ret)
@@ -154,60 +150,50 @@ int BPF_PROG(mmap_file, struct file *file, unsigned long asked, unsigned long pr
 	return judge_file(&subject, file, ABI_OP_PERMISSION, access);
 }
 
-SEC("lsm/file_mprotect")
-int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, unsigned long prot,
-	     int ret)
+int HOOK(file_mprotect, struct vm_area_struct *vma, unsigned long asked, unsigned long prot)
 {
 	struct file *file;
 
-	if (ret || !(prot & PROT_EXEC))
-		return ret;
+	if (!(prot & PROT_EXEC))
+		return 0;
 	file = vma->vm_file;
 	return file ? check_loaded(file) : 0;
 }
 
-SEC("lsm/path_mknod")
-int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, u32 mode, u32 dev, int ret)
+int HOOK(path_mknod, const struct path *dir, struct dentry *dentry, u32 mode, u32 dev)
 {
-	return ret ? ret : judge_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
 }
 
-SEC("lsm/path_mkdir")
-int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *dentry, u32 mode, int ret)
+int HOOK(path_mkdir, const struct path *dir, struct dentry *dentry, u32 mode)
 {
-	return ret ? ret : judge_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
 }
 
-SEC("lsm/path_unlink")
-int BPF_PROG(path_unlink, const struct path *dir, struct dentry *dentry, int ret)
+int HOOK(path_unlink, const struct path *dir, struct dentry *dentry)
 {
-	if (ret || (ret = guard_entry(dir, dentry)))
-		return ret;
-	return judge_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
+	int ret = guard_entry(dir, dentry);
+
+	return ret ? ret : judge_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
 }
 
-SEC("lsm/path_rmdir")
-int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *dentry, int ret)
+int HOOK(path_rmdir, const struct path *dir, struct dentry *dentry)
 {
-	if (ret || (ret = guard_entry(dir, dentry)))
-		return ret;
-	return judge_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
+	int ret = guard_entry(dir, dentry);
+
+	return ret ? ret : judge_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
 }
 
-SEC("lsm/path_symlink")
-int BPF_PROG(path_symlink, const struct path *dir, struct dentry *dentry, const char *target,
-	     int ret)
+int HOOK(path_symlink, const struct path *dir, struct dentry *dentry, const char *target)
 {
-	return ret ? ret : judge_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
 }
 
 /* Both names are on one mount: the kernel refuses a link across two. */
-SEC("lsm/path_link")
-int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentry *dentry, int ret)
+int HOOK(path_link, struct dentry *old, const struct path *dir, struct dentry *dentry)
 {
-	if (ret)
-		return ret;
-	ret = judge_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
+	int ret = judge_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
+
 	if (ret)
 		return ret;
 	ret = check_carried(dir, old, ABI_OP_LINK);
@@ -220,9 +206,8 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
  * An exchange moves both; a plain rename removes what stands at the new name. Where a directory
  * moves, everything below both names is something else afterwards.
  */
-SEC("lsm/path_rename")
-int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
-	     const struct path *new_dir, struct dentry *new, unsigned int flags)
+int HOOK(path_rename, const struct path *old_dir, struct dentry *old, const struct path *new_dir,
+	 struct dentry *new, unsigned int flags)
 {
 	u32 access = ACCESS_WRITE;
 	int ret = guard_entry(old_dir, old);
@@ -243,29 +228,25 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	return check_carried(new_dir, new, ABI_OP_RENAME);
 }
 
-SEC("lsm/path_chmod")
-int BPF_PROG(path_chmod, const struct path *path, u32 mode, int ret)
+int HOOK(path_chmod, const struct path *path, u32 mode)
 {
-	return ret ? ret : judge_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
+	return judge_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
 }
 
-SEC("lsm/path_chown")
-int BPF_PROG(path_chown, const struct path *path)
+int HOOK(path_chown, const struct path *path)
 {
 	return judge_path(path, ABI_OP_CHOWN, ACCESS_WRITE);
 }
 
-SEC("lsm/path_truncate")
-int BPF_PROG(path_truncate, const struct path *path, int ret)
+int HOOK(path_truncate, const struct path *path)
 {
-	return ret ? ret : judge_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+	return judge_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
 /* Since 6.2 for open files. */
-SEC("lsm/file_truncate")
-int BPF_PROG(file_truncate, struct file *file, int ret)
+int HOOK(file_truncate, struct file *file)
 {
-	return ret ? ret : judge_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+	return judge_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
 #endif

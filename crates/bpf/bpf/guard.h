@@ -109,7 +109,7 @@ verified_once int tampering(u32 operation, u32 mode, u64 vfsmount, u64 dentry, u
 	s->decision.ruleset = 0;
 	s->decision.verdict = ABI_OUTCOME_BLOCK;
 	s->decision.operation = operation;
-	s->decision.flags = mode == ABI_GUARD_DENY ? 0 : ABI_EVENT_AUDITED;
+	s->decision.flags = mode == ABI_GUARD_DENY || was_denied(t) ? 0 : ABI_EVENT_AUDITED;
 	s->decision.bytes = 0;
 	emit();
 	return mode == ABI_GUARD_DENY;
@@ -129,40 +129,36 @@ inline_always int guard_agent(struct guard *g, struct task_struct *task, u32 ope
 				 (u64)BPF_CORE_READ(task, mm, exe_file, f_path.mnt), exe, 0));
 }
 
-SEC("lsm/task_kill")
-int BPF_PROG(task_kill, struct task_struct *task, void *info, int sig, const struct cred *cred,
-	     int ret)
+int HOOK(task_kill, struct task_struct *task, void *info, int sig, const struct cred *cred)
 {
 	struct guard *g;
 
 	/* 0 only asks whether it is there. */
-	if (ret || !sig)
-		return ret;
+	if (!sig)
+		return 0;
 	g = guard_in_force();
 	return g ? guard_agent(g, task, ABI_OP_TAMPER_SIGNAL) : 0;
 }
 
-SEC("lsm/ptrace_access_check")
-int BPF_PROG(ptrace_access_check, struct task_struct *task, unsigned int mode, int ret)
+int HOOK(ptrace_access_check, struct task_struct *task, unsigned int mode)
 {
 	struct guard *g;
 
-	if (ret || !(mode & PTRACE_MODE_ATTACH))
-		return ret;
+	if (!(mode & PTRACE_MODE_ATTACH))
+		return 0;
 	g = guard_in_force();
 	return g ? guard_agent(g, task, ABI_OP_TAMPER_TRACE) : 0;
 }
 
 /* === tables and links === */
 
-SEC("lsm/bpf_map")
-int BPF_PROG(bpf_map, struct bpf_map *map, unsigned int mode, int ret)
+int HOOK(bpf_map, struct bpf_map *map, unsigned int mode)
 {
 	struct guard *g;
 	u64 id;
 
-	if (ret || !(mode & FMODE_WRITE))
-		return ret;
+	if (!(mode & FMODE_WRITE))
+		return 0;
 	g = guard_in_force();
 	if (!g)
 		return 0;
@@ -188,8 +184,7 @@ inline_always u64 private_data(u32 fd)
 }
 
 /* Links that a task has anyway, because it was given a descriptor, or opened what is pinned. */
-SEC("lsm/bpf")
-int BPF_PROG(bpf_command, int command, union bpf_attr *attr)
+int HOOK_AT(bpf_command, bpf, security_bpf, int command, union bpf_attr *attr)
 {
 	struct guard *g;
 	u64 link, id = 0;

@@ -81,6 +81,20 @@ inline_always void learn_root(u32 workload, struct task_struct *task)
 	root->inode = inode;
 }
 
+/*
+ * Whether a task still has the machine's root directory. One in a container's cgroup that has is
+ * the runtime's: what it has as its root now is not the container's.
+ */
+inline_always int has_host_root(struct task_struct *task)
+{
+	u32 host = 0;
+	struct workload_root *root = bpf_map_lookup_elem(&roots, &host);
+	u64 inode = 0;
+
+	read_at(&inode, (u64)BPF_CORE_READ(task, fs, root.dentry), struct dentry, d_inode);
+	return root && inode && inode == root->inode;
+}
+
 /* The file system that an inode is on, and its number there. */
 inline_always void identify(u64 inode, u64 *ino, u32 *dev)
 {

@@ -26,8 +26,7 @@ inline_always int check_dentry(u64 dentry, u32 operation)
 }
 
 /* Times. Mode, owner and length have hooks of their own, which came first. */
-SEC("lsm/inode_setattr")
-int inode_setattr(unsigned long long *ctx)
+int HOOK(inode_setattr)
 {
 	u64 dentry, attributes;
 	u32 what = 0;
@@ -47,34 +46,29 @@ int inode_setattr(unsigned long long *ctx)
 	return check_dentry(dentry, ABI_OP_SETATTR);
 }
 
-SEC("lsm/inode_setxattr")
-int BPF_PROG(inode_setxattr, void *idmap, struct dentry *dentry)
+int HOOK(inode_setxattr, void *idmap, struct dentry *dentry)
 {
 	return check_dentry(address(dentry), ABI_OP_SETXATTR);
 }
 
-SEC("lsm/inode_removexattr")
-int BPF_PROG(inode_removexattr, void *idmap, struct dentry *dentry)
+int HOOK(inode_removexattr, void *idmap, struct dentry *dentry)
 {
 	return check_dentry(address(dentry), ABI_OP_SETXATTR);
 }
 
 /* Since 6.2; before, access lists were extended attributes like others. */
-SEC("lsm/inode_set_acl")
-int BPF_PROG(inode_set_acl, void *idmap, struct dentry *dentry)
+int HOOK(inode_set_acl, void *idmap, struct dentry *dentry)
 {
 	return check_dentry(address(dentry), ABI_OP_SETXATTR);
 }
 
-SEC("lsm/inode_remove_acl")
-int BPF_PROG(inode_remove_acl, void *idmap, struct dentry *dentry)
+int HOOK(inode_remove_acl, void *idmap, struct dentry *dentry)
 {
 	return check_dentry(address(dentry), ABI_OP_SETXATTR);
 }
 
 /* Since 6.17: file_setattr(2). */
-SEC("lsm/inode_file_setattr")
-int BPF_PROG(inode_file_setattr, struct dentry *dentry)
+int HOOK(inode_file_setattr, struct dentry *dentry)
 {
 	return check_dentry(address(dentry), ABI_OP_SETATTR);
 }
@@ -109,15 +103,13 @@ inline_always int check_ioctl(struct file *file, unsigned int command)
 	return 0;
 }
 
-SEC("lsm/file_ioctl")
-int BPF_PROG(file_ioctl, struct file *file, unsigned int command)
+int HOOK(file_ioctl, struct file *file, unsigned int command)
 {
 	return check_ioctl(file, command);
 }
 
 /* The same by a 32-bit program, since 6.8. */
-SEC("lsm/file_ioctl_compat")
-int BPF_PROG(file_ioctl_compat, struct file *file, unsigned int command)
+int HOOK(file_ioctl_compat, struct file *file, unsigned int command)
 {
 	return check_ioctl(file, command);
 }

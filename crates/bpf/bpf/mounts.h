@@ -83,16 +83,13 @@ inline_always int check_text(u64 text, u32 operation)
 	return deny_if(check(0, text, operation, ACCESS_WRITE | ACCESS_TREE, REQUEST_TEXT));
 }
 
-SEC("lsm/sb_mount")
-int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *type,
-	     unsigned long flags, void *data, int ret)
+int HOOK(sb_mount, const char *device, const struct path *path, const char *type,
+	 unsigned long flags, void *data)
 {
 	u32 workload = current_workload();
-	int arranges;
+	int arranges, ret;
 	u64 root;
 
-	if (ret)
-		return ret;
 	if (flags & MS_REMOUNT)
 		return check_path(path, ABI_OP_MOUNT, ACCESS_WRITE);
 	if ((flags & MS_PROPAGATION) && !(flags & MS_BIND))
@@ -116,14 +113,12 @@ int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *
 }
 
 /* What is mounted has a name already, or is a file system that nothing is known of. */
-SEC("lsm/move_mount")
-int BPF_PROG(move_mount, const struct path *from, const struct path *to, int ret)
+int HOOK(move_mount, const struct path *from, const struct path *to)
 {
 	u32 workload = current_workload();
 	u64 vfsmount = 0, dentry = 0;
+	int ret;
 
-	if (ret)
-		return ret;
 	if (!arranges_namespace(workload)) {
 		read_at(&vfsmount, from, struct path, mnt);
 		read_at(&dentry, from, struct path, dentry);
@@ -136,12 +131,12 @@ int BPF_PROG(move_mount, const struct path *from, const struct path *to, int ret
 	return check_target(workload, to);
 }
 
-SEC("lsm/sb_umount")
-int BPF_PROG(sb_umount, struct vfsmount *mount, int flags, int ret)
+int HOOK(sb_umount, struct vfsmount *mount, int flags)
 {
+	int ret = guard_mount(mount);
 	u64 root = 0;
 
-	if (ret || (ret = guard_mount(mount)))
+	if (ret)
 		return ret;
 	if (arranges_namespace(current_workload()))
 		return 0;
@@ -149,11 +144,12 @@ int BPF_PROG(sb_umount, struct vfsmount *mount, int flags, int ret)
 	return deny_if(check(address(mount), root, ABI_OP_UMOUNT, ACCESS_WRITE | ACCESS_TREE, 0));
 }
 
-SEC("lsm/sb_pivotroot")
-int BPF_PROG(sb_pivotroot, const struct path *put_old, const struct path *new_root, int ret)
+int HOOK(sb_pivotroot, const struct path *put_old, const struct path *new_root)
 {
-	if (ret)
-		return ret;
+	int ret;
+
+	if (!current_workload())
+		note_new_root();
 	if (arranges_namespace(current_workload()))
 		return 0;
 	ret = check_text(0, ABI_OP_PIVOT_ROOT);

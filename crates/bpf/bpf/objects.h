@@ -13,12 +13,10 @@
 /* === capabilities === */
 
 /* What the kernel asks only to know, and does not log, is no use of a capability. */
-SEC("lsm/capable")
-int BPF_PROG(capable, const struct cred *cred, struct user_namespace *ns, int cap,
-	     unsigned int opts, int ret)
+int HOOK(capable, const struct cred *cred, struct user_namespace *ns, int cap, unsigned int opts)
 {
-	if (ret || (opts & CAP_OPT_NOAUDIT) || !(flags_anywhere & ABI_ACTIVE_CAPABILITY))
-		return ret;
+	if ((opts & CAP_OPT_NOAUDIT) || !(flags_anywhere & ABI_ACTIVE_CAPABILITY))
+		return 0;
 	return deny_if(check_bytes(ABI_AUTOMATON_CAPABILITY, ABI_OP_CAPABLE, cap + 1));
 }
 
@@ -55,36 +53,31 @@ inline_always int check_sock(struct socket *socket, u32 operation)
 			    BPF_CORE_READ(sk, sk_protocol), operation);
 }
 
-SEC("lsm/socket_create")
-int BPF_PROG(socket_create, int family, int type, int protocol, int kern, int ret)
+int HOOK(socket_create, int family, int type, int protocol, int kern)
 {
-	if (ret || kern || !(flags_anywhere & ABI_ACTIVE_NETWORK))
-		return ret;
+	if (kern || !(flags_anywhere & ABI_ACTIVE_NETWORK))
+		return 0;
 	return check_socket(family, type, protocol, ABI_OP_SOCKET_CREATE);
 }
 
-SEC("lsm/socket_bind")
-int BPF_PROG(socket_bind, struct socket *socket, struct sockaddr *address, int len, int ret)
+int HOOK(socket_bind, struct socket *socket, struct sockaddr *address, int len)
 {
-	return ret ? ret : check_sock(socket, ABI_OP_SOCKET_BIND);
+	return check_sock(socket, ABI_OP_SOCKET_BIND);
 }
 
-SEC("lsm/socket_connect")
-int BPF_PROG(socket_connect, struct socket *socket, struct sockaddr *address, int len, int ret)
+int HOOK(socket_connect, struct socket *socket, struct sockaddr *address, int len)
 {
-	return ret ? ret : check_sock(socket, ABI_OP_SOCKET_CONNECT);
+	return check_sock(socket, ABI_OP_SOCKET_CONNECT);
 }
 
-SEC("lsm/socket_listen")
-int BPF_PROG(socket_listen, struct socket *socket, int backlog, int ret)
+int HOOK(socket_listen, struct socket *socket, int backlog)
 {
-	return ret ? ret : check_sock(socket, ABI_OP_SOCKET_LISTEN);
+	return check_sock(socket, ABI_OP_SOCKET_LISTEN);
 }
 
-SEC("lsm/socket_accept")
-int BPF_PROG(socket_accept, struct socket *socket, struct socket *new, int ret)
+int HOOK(socket_accept, struct socket *socket, struct socket *new)
 {
-	return ret ? ret : check_sock(socket, ABI_OP_SOCKET_ACCEPT);
+	return check_sock(socket, ABI_OP_SOCKET_ACCEPT);
 }
 
 #endif

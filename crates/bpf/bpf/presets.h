@@ -96,15 +96,14 @@ inline_always int is_exec_session(u32 from, u32 workload)
 	return from != workload && root && root->inode && BPF_CORE_READ(task, signal, tty);
 }
 
-SEC("lsm/bprm_check_security")
-int BPF_PROG(exec_presets, struct linux_binprm *bprm, int ret)
+int HOOK_AT(exec_presets, bprm_check_security, security_bprm_check, struct linux_binprm *bprm)
 {
 	struct task_ctx *t;
 	u32 from, workload;
 	u64 vfsmount, dentry;
 
-	if (ret || !(flags_anywhere & ABI_ACTIVE_PRESET))
-		return ret;
+	if (!(flags_anywhere & ABI_ACTIVE_PRESET))
+		return 0;
 	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
 	from = t ? t->workload : 0;
 	/* The execve that enters a workload is the workload's. */
@@ -140,22 +139,19 @@ inline_always int check_executable(struct file *file)
 	return deny_if(check_preset(PRESET_ANONYMOUS_MAP_EXEC, workload, vfsmount, dentry));
 }
 
-SEC("lsm/mmap_file")
-int BPF_PROG(mmap_presets, struct file *file, unsigned long reqprot, unsigned long prot,
-	     unsigned long flags, int ret)
+int HOOK_AT(mmap_presets, mmap_file, security_mmap_file, MMAP_ARGUMENTS)
 {
-	if (ret || !(prot & PROT_EXEC) || !(flags_anywhere & ABI_ACTIVE_PRESET))
-		return ret;
+	if (!(prot & PROT_EXEC) || !(flags_anywhere & ABI_ACTIVE_PRESET))
+		return 0;
 	return check_executable(file);
 }
 
-SEC("lsm/file_mprotect")
-int BPF_PROG(mprotect_presets, struct vm_area_struct *vma, unsigned long reqprot,
-	     unsigned long prot, int ret)
+int HOOK_AT(mprotect_presets, file_mprotect, security_file_mprotect, struct vm_area_struct *vma,
+	    unsigned long reqprot, unsigned long prot)
 {
-	if (ret || !(prot & PROT_EXEC) || (vma->vm_flags & VM_EXEC) ||
+	if (!(prot & PROT_EXEC) || (vma->vm_flags & VM_EXEC) ||
 	    !(flags_anywhere & ABI_ACTIVE_PRESET))
-		return ret;
+		return 0;
 	return check_executable(vma->vm_file);
 }
 

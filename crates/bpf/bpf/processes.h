@@ -7,6 +7,7 @@
 #define GORGET_PROCESSES_H
 
 #include "guard.h"
+#include "starting.h"
 #include "shortcut.h"
 
 /* === starting === */
@@ -32,22 +33,23 @@ inline_always int may_run(struct task_ctx *t, struct file *file)
  * A task of the host that executes something inside a bound cgroup enters that workload: it is the
  * runtime that starts the entrypoint, or an exec session.
  */
-SEC("lsm/bprm_check_security")
-int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
+inline_always int check_image(struct linux_binprm *bprm)
 {
 	struct task_ctx *t;
 	u64 vfsmount, dentry;
 
-	if (ret)
-		return ret;
 	t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
 	/* Nobody has rules, and what is remembered of the task needs no correction. */
-	if (!t && !flags_anywhere && !bound_cgroups)
+	if (!t && !flags_anywhere && !bound_cgroups) {
+		note_execve();
 		return 0;
+	}
 	if (!t)
 		t = current_ctx();
 	if (t) {
 		t->entering = t->workload ? t->workload : current_cgroup_workload();
+		if (!t->workload && (!t->entering || !active_of(t->entering)))
+			note_execve();
 		t->opened_ino = 0;
 		if (bprm->interp == bprm->filename) {
 			/* The first round of this execve; an earlier one may have failed while it
@@ -66,6 +68,22 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm, int ret)
 	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
 	return deny_if(check_program(vfsmount, dentry, ABI_OP_EXEC, 0));
 }
+
+int HOOK_AT(bprm_check_security, bprm_check_security, security_bprm_check,
+	    struct linux_binprm *bprm)
+{
+	return check_image(bprm);
+}
+
+#ifdef AUDIT_ONLY
+/* Where another module, AppArmor for one, has denied a program already, nobody is asked above. */
+int HOOK(bprm_creds_for_exec, struct linux_binprm *bprm)
+{
+	struct task_ctx *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
+
+	return was_denied(t) ? check_image(bprm) : 0;
+}
+#endif
 
 /* === loaders === */
 
@@ -239,8 +257,7 @@ verified_once int check_arguments(struct task_ctx *t, u64 from, u32 argc)
 
 /* === after the point of no return === */
 
-SEC("lsm/bprm_committed_creds")
-int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
+int HOOK(bprm_committed_creds, struct linux_binprm *bprm)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_ctx *t = bpf_task_storage_get(&tasks, task, NULL, 0);
@@ -274,13 +291,10 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 /* === belonging === */
 
 /* A child is where its parent is. Without memory to say so there is no child. */
-SEC("lsm/task_alloc")
-int BPF_PROG(task_alloc, struct task_struct *child, unsigned long clone_flags, int ret)
+int HOOK(task_alloc, struct task_struct *child, unsigned long clone_flags)
 {
 	struct task_ctx *parent, *t;
 
-	if (ret)
-		return ret;
 	parent = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
 	if (!parent || !parent->workload)
 		return 0;
@@ -359,7 +373,7 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 	/* The runtime's own image is seen below the host's root, or is a memfd. */
 	s->walk.workload = 0;
 	walk_path(s, vfsmount, dentry);
-	if (s->walk.status != WALK_DONE || s->walk.rooted)
+	if (s->walk.status != WALK_DONE || s->walk.rooted || has_host_root(task))
 		return 0;
 	learn_root(index, task);
 	s->walk.workload = index;

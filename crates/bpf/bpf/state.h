@@ -221,6 +221,9 @@ struct task_ctx {
 	u64 loaded_ino;
 	u64 loaded_vfsmount;
 	u64 loaded_dentry;
+	/* A security module denied the operation in progress; known to audit.bpf.c only. */
+	u32 denied;
+	u32 pad;
 	struct remembered remembered[ABI_REMEMBERED];
 	/* What is being decided now, as it would be remembered. */
 	struct remembered candidate;

@@ -10,7 +10,7 @@
     reason = "printing is what it does"
 )]
 
-use gorget_bpf::{Outcome, Report, report};
+use gorget_bpf::{Outcome, Report, Tried, report};
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -50,7 +50,13 @@ fn print(report: &Report) {
         );
     }
     println!("\n[programs]");
-    for tried in &report.programs {
+    print_programs(&report.programs);
+    println!("\n[audit_only]");
+    print_programs(&report.audit_only);
+}
+
+fn print_programs(programs: &[Tried]) {
+    for tried in programs {
         let (name, hook) = (&tried.name, &tried.hook);
         match &tried.outcome {
             Outcome::Works { instructions } => {

@@ -6,7 +6,7 @@
 //! with one line: KiB for the loaded programs, KiB for all workloads and rulesets, rulesets in the kernel.
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
-use gorget_bpf::{Applied, Kernel, uninstall};
+use gorget_bpf::{Applied, Kernel, Programs, uninstall};
 use gorget_engine::{PolicySet, Ruleset, compile};
 use gorget_model::{Mode, Postures};
 use gorget_policy::parse;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let empty = used_kib()?;
-    let mut kernel = Kernel::load()?;
+    let mut kernel = Kernel::load(Programs::Enforcing)?;
     let loaded = used_kib()?;
     let mut numbers = BTreeSet::new();
     for (workload, ruleset) in (0..workloads).zip(rulesets.iter().cycle()) {

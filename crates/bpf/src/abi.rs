@@ -42,8 +42,7 @@ pub(crate) use enforce::types::{
     abi_active as active, abi_automaton as automaton, abi_cause as cause, abi_class as class,
     abi_class_bytes as class_bytes, abi_event_flag as event_flag, abi_guard as guard_mode,
     abi_limit as limit, abi_loss as loss, abi_operation as operation, abi_outcome as outcome,
-    abi_verdict as verdict, bss as enforce_bss, ev_decision, guard, rs_automaton, rs_branch,
-    rs_header, rs_row, workload_root,
+    abi_verdict as verdict, bss as enforce_bss, ev_decision, ev_starting, guard,
+    rodata as enforce_rodata, rs_automaton, rs_branch, rs_header, rs_row, start, workload_root,
 };
-pub(crate) use enforce::{EnforceSkel, EnforceSkelBuilder, OpenEnforceSkel};
 pub(crate) use harness::types::{bss as harness_bss, harness_case};

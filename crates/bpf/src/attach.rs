@@ -3,16 +3,14 @@
 //!
 //! INVARIANT: when this fails, what was attached before is still attached, and nothing else is.
 
-use crate::abi;
 use crate::guard;
 use crate::hooks::{self, LeftOut};
 use crate::kernel::ApplyError;
 use crate::pins::{PinError, Place};
+use crate::programs::Programs;
 use crate::refusal::{Refusal, explained};
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{Link, MapCore as _, MapHandle, ProgramType};
+use libbpf_rs::{Link, Map, MapCore as _, MapHandle, Object, ProgramType};
 use std::fs::File;
-use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd as _;
 
 /// Where cgroup v2 is mounted (systemd's file system hierarchy; cgroups(7)).
@@ -20,7 +18,7 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// The program that visits all tasks.
 const ENROL: &str = "enrol_tasks";
 /// The tables that the agent uses.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 13] = [
     "workloads",
     "roots",
     "cgroups",
@@ -28,6 +26,8 @@ const MAPS: [&str; 11] = [
     "bss",
     "alerts",
     "guards",
+    "starts",
+    "starting",
     "rules_64k",
     "rules_512k",
     "rules_4m",
@@ -96,13 +96,10 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    pub(crate) fn get() -> Result<Self, LoadError> {
-        let place = Place::prepare()?;
-        let mut storage = MaybeUninit::uninit();
-        let mut open = abi::EnforceSkelBuilder::default()
-            .open(&mut storage)
-            .map_err(LoadError::Open)?;
-        let left_out = hooks::fit(&mut open).map_err(LoadError::Open)?;
+    pub(crate) fn get(programs: Programs) -> Result<Self, LoadError> {
+        let place = Place::prepare(programs)?;
+        let mut open = programs.open().map_err(LoadError::Open)?;
+        let left_out = hooks::fit(programs, &mut open).map_err(LoadError::Open)?;
         let is_adopted = place.is_taken();
         let (mut links, maps) = if is_adopted {
             let mut maps = Vec::new();
@@ -111,10 +108,11 @@ impl Attached {
             }
             (place.links()?, maps)
         } else {
-            let skeleton = explained(|| open.load()).map_err(LoadError::Load)?;
-            let mut links = attach(&skeleton)?;
-            let mut maps = handles(&skeleton)?;
-            guard::add(&skeleton, &links).map_err(LoadError::Guard)?;
+            let object = explained(|| open.load()).map_err(LoadError::Load)?;
+            let mut links = attach(&object)?;
+            let mut maps = handles(&object)?;
+            let guarded = map(&object, "guarded")?;
+            guard::add(&object, &guarded, &links).map_err(LoadError::Guard)?;
             place.keep(&mut links, &mut maps)?;
             (links, maps)
         };
@@ -142,10 +140,10 @@ fn missing(what: &str) -> LoadError {
 }
 
 /// Attaches every program to its hook.
-fn attach(skeleton: &abi::EnforceSkel<'_>) -> Result<Vec<(String, Link)>, LoadError> {
+fn attach(object: &Object) -> Result<Vec<(String, Link)>, LoadError> {
     let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
     let mut links = Vec::new();
-    for program in skeleton.object().progs_mut() {
+    for program in object.progs_mut() {
         if !program.autoload() {
             continue;
         }
@@ -164,20 +162,22 @@ fn attach(skeleton: &abi::EnforceSkel<'_>) -> Result<Vec<(String, Link)>, LoadEr
 }
 
 /// The tables, under their names without what libbpf puts before those of sections.
-fn handles(skeleton: &abi::EnforceSkel<'_>) -> Result<Vec<(&'static str, MapHandle)>, LoadError> {
+fn handles(object: &Object) -> Result<Vec<(&'static str, MapHandle)>, LoadError> {
     let mut handles = Vec::new();
     for name in MAPS {
-        let is_it = |map: &libbpf_rs::Map<'_>| {
-            let found = map.name().to_string_lossy();
-            found == name || found.ends_with(&format!(".{name}"))
-        };
-        let map = skeleton.object().maps().find(is_it);
-        let map = map.ok_or_else(|| missing(name))?;
-        let handle = MapHandle::try_from(&map);
+        let handle = MapHandle::try_from(&map(object, name)?);
         handles.push((
             name,
             handle.map_err(|source| LoadError::Map { map: name, source })?,
         ));
     }
     Ok(handles)
+}
+
+fn map<'obj>(object: &'obj Object, name: &'static str) -> Result<Map<'obj>, LoadError> {
+    let is_it = |map: &Map<'_>| {
+        let found = map.name().to_string_lossy();
+        found == name || found.ends_with(&format!(".{name}"))
+    };
+    object.maps().find(is_it).ok_or_else(|| missing(name))
 }

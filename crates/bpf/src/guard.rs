@@ -4,8 +4,7 @@
 use crate::abi;
 use crate::lower::put;
 use crate::pins::Identity;
-use libbpf_rs::skel::Skel;
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
 use std::mem::offset_of;
 
 /// What becomes of attempts to end or change what enforces.
@@ -41,12 +40,12 @@ impl Protection {
 
 /// Protects all tables and links of loaded programs.
 pub(crate) fn add(
-    skeleton: &abi::EnforceSkel<'_>,
+    object: &Object,
+    guarded: &impl MapCore,
     links: &[(String, Link)],
 ) -> libbpf_rs::Result<()> {
-    let guarded = &skeleton.maps.guarded;
     let add = |id: u64| guarded.update(&id.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY);
-    for map in skeleton.object().maps() {
+    for map in object.maps() {
         add(u64::from(MapHandle::try_from(&map)?.info()?.info.id))?;
     }
     for (_, link) in links {

@@ -5,10 +5,14 @@
 //! hook is younger than the kernel is left out, if what the hook decides reaches another one there.
 //! All other programs must load: a hook that is missing would be a hole.
 
-use crate::abi::OpenEnforceSkel;
+use crate::abi;
+use crate::lower::put;
+use crate::programs::Programs;
+use libbpf_rs::OpenObject;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, FuncProto};
-use libbpf_rs::skel::OpenSkel;
+use std::ffi::OsStr;
+use std::mem::offset_of;
 
 /// A program that was not loaded, because the kernel is older than its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,18 +40,23 @@ const YOUNGER: [(&str, &str); 5] = [
 const SETATTR_WITH_IDMAP: usize = 3;
 
 /// Fits the programs to the running kernel before they are loaded, and says which are left out.
-pub(crate) fn fit(open: &mut OpenEnforceSkel<'_>) -> libbpf_rs::Result<Vec<LeftOut>> {
+pub(crate) fn fit(programs: Programs, open: &mut OpenObject) -> libbpf_rs::Result<Vec<LeftOut>> {
     let btf = Btf::from_vmlinux()?;
-    let with_idmap = parameters(&btf, "inode_setattr") == Some(SETATTR_WITH_IDMAP);
-    if let Some(rodata) = &mut open.maps.rodata_data {
-        rodata.setattr_gets_idmap = u32::from(with_idmap);
+    let parameters = |hook: &str| parameters(&btf, &programs.function(hook));
+    let with_idmap = parameters("inode_setattr") == Some(SETATTR_WITH_IDMAP);
+    let is_constants = |name: &OsStr| name.to_string_lossy().ends_with(".rodata");
+    for mut map in open.maps_mut().filter(|map| is_constants(map.name())) {
+        if let Some(bytes) = map.initial_value_mut() {
+            let at = offset_of!(abi::enforce_rodata, setattr_gets_idmap);
+            put(bytes, at, u32::from(with_idmap));
+        }
     }
     let left_out: Vec<_> = YOUNGER
         .into_iter()
-        .filter(|(hook, _)| parameters(&btf, hook).is_none())
+        .filter(|(hook, _)| parameters(hook).is_none())
         .map(|(name, instead)| LeftOut { name, instead })
         .collect();
-    for mut program in open.open_object_mut().progs_mut() {
+    for mut program in open.progs_mut() {
         if left_out.iter().any(|hook| program.name() == hook.name) {
             program.set_autoload(false);
         }
@@ -55,9 +64,9 @@ pub(crate) fn fit(open: &mut OpenEnforceSkel<'_>) -> libbpf_rs::Result<Vec<LeftO
     Ok(left_out)
 }
 
-/// How many parameters a hook has; `None` where there is no such hook.
-fn parameters(btf: &Btf<'_>, hook: &str) -> Option<usize> {
-    let function: Func<'_> = btf.type_by_name(&format!("bpf_lsm_{hook}"))?;
+/// How many parameters a function of the kernel has; `None` where there is no such function.
+fn parameters(btf: &Btf<'_>, function: &str) -> Option<usize> {
+    let function: Func<'_> = btf.type_by_name(function)?;
     let prototype = FuncProto::try_from(function.next_type()?).ok()?;
     Some(prototype.len())
 }

@@ -10,10 +10,13 @@ use crate::guard::Protection;
 use crate::hooks::LeftOut;
 use crate::lower::put;
 use crate::pins::{PinError, Place};
+use crate::programs::Programs;
 use crate::ring::Reader;
+use crate::starting::{self, Beginnings, Start};
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
 use gorget_model::{Category, Loss, LossStage, Mode};
+use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -111,6 +114,8 @@ struct Globals {
 pub struct Kernel {
     /// Attached programs by name.
     links: Vec<(String, Link)>,
+    /// The kernel's numbers of them.
+    program_ids: BTreeSet<u32>,
     left_out: Vec<LeftOut>,
     enrol: Link,
     workloads: MapHandle,
@@ -120,6 +125,8 @@ pub struct Kernel {
     bss: MapHandle,
     alerts: MapHandle,
     guard: MapHandle,
+    starts: MapHandle,
+    starting: MapHandle,
     /// Channels of alerts of other builds' programs that are still attached.
     others: Vec<MapHandle>,
     tables: Tables,
@@ -139,7 +146,7 @@ impl Kernel {
     /// # Errors
     ///
     /// When the kernel refuses a program, with the verifier's reason, or what is there cannot be used.
-    pub fn load() -> Result<Self, LoadError> {
+    pub fn load(programs: Programs) -> Result<Self, LoadError> {
         let Attached {
             links,
             enrol,
@@ -148,7 +155,7 @@ impl Kernel {
             is_adopted,
             maps,
             others,
-        } = Attached::get()?;
+        } = Attached::get(programs)?;
         let [
             workloads,
             roots,
@@ -157,10 +164,17 @@ impl Kernel {
             bss,
             alerts,
             guard,
+            starts,
+            starting,
             rules @ ..,
         ] = maps;
+        let ids = links.iter().map(|(_, link)| Ok(link.info()?.prog_id));
+        let program_ids = ids
+            .collect::<libbpf_rs::Result<_>>()
+            .map_err(LoadError::Query)?;
         let mut kernel = Self {
             links,
+            program_ids,
             left_out,
             enrol,
             workloads,
@@ -170,6 +184,8 @@ impl Kernel {
             bss,
             alerts,
             guard,
+            starts,
+            starting,
             others,
             tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
             in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
@@ -268,6 +284,33 @@ impl Kernel {
                 map: "alerts",
                 source,
             })
+    }
+
+    /// Opens the channel that tells of containers that begin.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened a second time.
+    pub fn beginnings(&self) -> Result<Beginnings, LoadError> {
+        MapHandle::try_from(&self.starting)
+            .map(Beginnings::new)
+            .map_err(|source| LoadError::Map {
+                map: "starting",
+                source,
+            })
+    }
+
+    /// What was seen in a cgroup when a container began there, once; `None` when none did since the
+    /// programs were attached, or too many others have since.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn take_start(&self, cgroup: u64) -> Result<Option<Start>, ApplyError> {
+        starting::take(&self.starts, cgroup).map_err(|source| ApplyError::Map {
+            doing: "reading when a container began",
+            source,
+        })
     }
 
     /// From now on nobody but the caller's program, the one beside it, and the first process of the
@@ -442,18 +485,10 @@ impl Kernel {
         let mut new = Vec::new();
         let stages = (0u32..).zip(LossStage::ALL);
         for ((key, stage), told) in stages.zip(self.told.losses_told) {
-            let each_cpu = self
-                .losses
-                .lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)
-                .map_err(|source| ApplyError::Map {
-                    doing: "reading the loss counters",
-                    source,
-                })?
-                .unwrap_or_default();
-            let total: u64 = each_cpu
-                .iter()
-                .filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_ne_bytes))
-                .sum();
+            let total = match stage {
+                LossStage::Skipped => self.skipped(),
+                _ => self.counted(key)?,
+            };
             if total > told {
                 new.push(Loss {
                     stage,
@@ -462,6 +497,30 @@ impl Kernel {
             }
         }
         Ok(new)
+    }
+
+    /// What the programs have counted at a stage.
+    fn counted(&self, stage: u32) -> Result<u64, ApplyError> {
+        let each_cpu = self
+            .losses
+            .lookup_percpu(&stage.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|source| ApplyError::Map {
+                doing: "reading the loss counters",
+                source,
+            })?
+            .unwrap_or_default();
+        let counts = each_cpu
+            .iter()
+            .filter_map(|bytes| bytes.first_chunk().copied().map(u64::from_ne_bytes));
+        Ok(counts.sum())
+    }
+
+    /// How often the kernel has left out one of the programs.
+    fn skipped(&self) -> u64 {
+        ProgInfoIter::default()
+            .filter(|program| self.program_ids.contains(&program.id))
+            .map(|program| program.recursion_misses)
+            .sum()
     }
 
     /// These losses were told, and are not told again, by no other agent either.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel side: programs, maps, events.
 //!
-//! [`Kernel::load`] loads and attaches the programs of `bpf/enforce.bpf.c`; from then on
+//! [`Kernel::load`] loads and attaches the programs of `bpf/`; from then on
 //! [`Kernel::bind`] makes a cgroup a workload and [`Kernel::apply`] puts a ruleset in force for it,
 //! by one store that names another table. [`Reader`] turns the ring buffer into
 //! [`gorget_model::KernelEvent`]s. Layouts are written once, in `bpf/abi.h`; nothing outside this
@@ -20,10 +20,12 @@ mod kernel;
 mod lower;
 mod pins;
 mod probe;
+mod programs;
 mod refusal;
 mod report;
 mod ring;
 mod self_test;
+mod starting;
 mod tables;
 
 pub use attach::LoadError;
@@ -35,8 +37,10 @@ pub use kernel::{Applied, ApplyError, Kernel, SettleError, WorkloadIndex};
 pub use lower::{LowerError, Table, lower};
 pub use pins::{PinError, is_in_force, running_agent, uninstall};
 pub use probe::{Feature, Requirement, Support, probe};
+pub use programs::Programs;
 pub use refusal::Refusal;
 pub use report::{Outcome, Report, Tried, report};
 pub use ring::Reader;
 pub use self_test::{SelfTestError, self_test};
+pub use starting::{Beginning, Beginnings, Start};
 pub use tables::RulesetNumber;

@@ -10,6 +10,7 @@
 //! INVARIANT: a directory with its final name is complete: it is filled under another name, and
 //! renamed. What was not finished is removed at the next start.
 
+use crate::programs::Programs;
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Link, MapHandle};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -77,7 +78,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Mounts bpffs where it is not, and removes what was not finished.
-    pub(crate) fn prepare() -> Result<Self, PinError> {
+    pub(crate) fn prepare(programs: Programs) -> Result<Self, PinError> {
         let file_system = Path::new(FILE_SYSTEM);
         let is_mounted = rustix::fs::statfs(file_system)
             .is_ok_and(|found| u64::try_from(found.f_type) == Ok(BPF_FS_MAGIC));
@@ -95,7 +96,7 @@ impl Place {
         }
         Ok(Self {
             root: identity(root)?,
-            dir: root.join(env!("GORGET_PROGRAMS")),
+            dir: root.join(programs.digest()),
             _lock: lock,
         })
     }
@@ -194,9 +195,9 @@ pub fn uninstall() -> Result<Vec<String>, PinError> {
     Ok(removed)
 }
 
-/// Whether an agent of this build attached its programs already, and left them.
-pub fn is_in_force() -> bool {
-    Path::new(ROOT).join(env!("GORGET_PROGRAMS")).exists()
+/// Whether an agent of this build attached these programs already, and left them.
+pub fn is_in_force(programs: Programs) -> bool {
+    Path::new(ROOT).join(programs.digest()).exists()
 }
 
 /// The process that holds what is pinned: the agent that runs.

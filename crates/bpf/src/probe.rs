@@ -31,6 +31,8 @@ pub struct Requirement {
     pub name: &'static str,
     /// Whether it is there.
     pub support: Support,
+    /// What auditing can do without.
+    pub only_to_enforce: bool,
 }
 
 /// Something that the kernel's BPF can do, or not.
@@ -62,13 +64,15 @@ impl Feature {
     }
 }
 
+const LSM_PROGRAMS: &str = "programs at the hooks of security modules";
+
 /// Tries all that the programs are made of.
 pub(crate) fn features() -> Vec<Feature> {
     // Helpers cannot be tried in programs for hooks, but those for probes have the same.
     let helper = |id| ProgramType::Kprobe.is_helper_supported(id);
     vec![
         Feature::new(
-            "programs at the hooks of security modules",
+            LSM_PROGRAMS,
             "5.7",
             "every decision",
             ProgramType::Lsm.is_supported(),
@@ -157,6 +161,7 @@ pub fn probe(root: &Path) -> Vec<Requirement> {
 }
 
 fn requirement(feature: Feature, release: &str) -> Requirement {
+    let only_to_enforce = feature.name == LSM_PROGRAMS;
     let support = match feature.works {
         Ok(true) => Support::Met(format!("Linux {release}")),
         Ok(false) => Support::Missing {
@@ -174,6 +179,7 @@ fn requirement(feature: Feature, release: &str) -> Requirement {
     Requirement {
         name: feature.name,
         support,
+        only_to_enforce,
     }
 }
 
@@ -182,6 +188,7 @@ fn files(root: &Path) -> Vec<Requirement> {
         Requirement {
             name: "BPF LSM",
             support: bpf_lsm(root),
+            only_to_enforce: true,
         },
         Requirement {
             name: "kernel type information",
@@ -190,6 +197,7 @@ fn files(root: &Path) -> Vec<Requirement> {
                 "sys/kernel/btf/vmlinux",
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's and Ubuntu's are",
             ),
+            only_to_enforce: false,
         },
         Requirement {
             name: "cgroup v2",
@@ -198,6 +206,7 @@ fn files(root: &Path) -> Vec<Requirement> {
                 "sys/fs/cgroup/cgroup.controllers",
                 "boot with `systemd.unified_cgroup_hierarchy=1`; cgroup v1 is not supported",
             ),
+            only_to_enforce: false,
         },
     ]
 }

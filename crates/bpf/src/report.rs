@@ -5,16 +5,14 @@
 //! do not load together, each is tried alone, so that the report says which of them the kernel
 //! refuses, and why. Needs root, changes nothing, and takes as long as loading does.
 
-use crate::abi;
 use crate::attach::LoadError;
 use crate::hooks;
 use crate::probe::{Feature, features};
+use crate::programs::Programs;
 use crate::refusal::{Refusal, explained};
 use libbpf_rs::Program;
 use libbpf_rs::query::ProgInfoIter;
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use std::collections::HashMap;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
 
 /// What a kernel can do.
@@ -26,8 +24,10 @@ pub struct Report {
     pub compiler: &'static str,
     /// What the programs are made of.
     pub features: Vec<Feature>,
-    /// The programs, in their order in the object.
+    /// The programs that enforce, in their order in the object.
     pub programs: Vec<Tried>,
+    /// Those that only audit.
+    pub audit_only: Vec<Tried>,
 }
 
 /// A program that was tried.
@@ -64,12 +64,26 @@ pub enum Outcome {
 ///
 /// When the programs cannot even be opened, or the kernel says nothing about what it has loaded.
 pub fn report() -> Result<Report, LoadError> {
-    let mut programs = names()?;
-    match load(None) {
-        Ok(outcomes) => settle(&mut programs, outcomes),
+    let [programs, audit_only] = Programs::ALL.map(try_all);
+    Ok(Report {
+        release: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        compiler: env!("GORGET_CLANG"),
+        features: features(),
+        programs: programs?,
+        audit_only: audit_only?,
+    })
+}
+
+fn try_all(programs: Programs) -> Result<Vec<Tried>, LoadError> {
+    let mut all = names(programs)?;
+    match load(programs, None) {
+        Ok(outcomes) => settle(&mut all, outcomes),
         Err(LoadError::Load(_)) => {
-            for tried in &mut programs {
-                match load(Some(&tried.name)) {
+            for tried in &mut all {
+                match load(programs, Some(&tried.name)) {
                     Ok(outcomes) => settle(std::slice::from_mut(tried), outcomes),
                     Err(LoadError::Load(refusal)) => tried.outcome = Outcome::Refused(refusal),
                     Err(other) => return Err(other),
@@ -78,15 +92,7 @@ pub fn report() -> Result<Report, LoadError> {
         }
         Err(other) => return Err(other),
     }
-    Ok(Report {
-        release: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
-        compiler: env!("GORGET_CLANG"),
-        features: features(),
-        programs,
-    })
+    Ok(all)
 }
 
 fn settle(programs: &mut [Tried], mut outcomes: HashMap<String, Outcome>) {
@@ -97,12 +103,9 @@ fn settle(programs: &mut [Tried], mut outcomes: HashMap<String, Outcome>) {
     }
 }
 
-fn names() -> Result<Vec<Tried>, LoadError> {
-    let mut storage = MaybeUninit::uninit();
-    let open = abi::EnforceSkelBuilder::default()
-        .open(&mut storage)
-        .map_err(LoadError::Open)?;
-    let programs = open.open_object().progs().map(|program| Tried {
+fn names(programs: Programs) -> Result<Vec<Tried>, LoadError> {
+    let open = programs.open().map_err(LoadError::Open)?;
+    let programs = open.progs().map(|program| Tried {
         name: program.name().to_string_lossy().into_owned(),
         hook: program.section().to_string_lossy().into_owned(),
         outcome: Outcome::Works { instructions: 0 },
@@ -111,19 +114,16 @@ fn names() -> Result<Vec<Tried>, LoadError> {
 }
 
 /// Loads all programs, or one, and says what came of them.
-fn load(only: Option<&str>) -> Result<HashMap<String, Outcome>, LoadError> {
-    let mut storage = MaybeUninit::uninit();
-    let mut open = abi::EnforceSkelBuilder::default()
-        .open(&mut storage)
-        .map_err(LoadError::Open)?;
-    let left_out = hooks::fit(&mut open).map_err(LoadError::Open)?;
-    for mut program in open.open_object_mut().progs_mut() {
+fn load(programs: Programs, only: Option<&str>) -> Result<HashMap<String, Outcome>, LoadError> {
+    let mut open = programs.open().map_err(LoadError::Open)?;
+    let left_out = hooks::fit(programs, &mut open).map_err(LoadError::Open)?;
+    for mut program in open.progs_mut() {
         let wanted = only.is_none_or(|name| program.name() == name);
         if !wanted {
             program.set_autoload(false);
         }
     }
-    let skeleton = explained(|| open.load()).map_err(LoadError::Load)?;
+    let object = explained(|| open.load()).map_err(LoadError::Load)?;
     let verified: HashMap<u32, u32> = ProgInfoIter::default()
         .map(|info| (info.id, info.verified_insns))
         .collect();
@@ -134,11 +134,7 @@ fn load(only: Option<&str>) -> Result<HashMap<String, Outcome>, LoadError> {
             (hook.name.to_owned(), Outcome::LeftOut { instead })
         })
         .collect();
-    for program in skeleton
-        .object()
-        .progs()
-        .filter(|program| program.autoload())
-    {
+    for program in object.progs().filter(|program| program.autoload()) {
         let id = Program::id_from_fd(program.as_fd()).map_err(LoadError::Query)?;
         let instructions = verified.get(&id).copied().unwrap_or(0);
         let name = program.name().to_string_lossy().into_owned();

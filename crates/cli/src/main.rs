@@ -7,6 +7,7 @@
 //! everything about the program itself to standard error.
 #![forbid(unsafe_code)]
 
+mod hook;
 mod logs;
 mod policy;
 mod render;
@@ -26,6 +27,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Have container runtimes wait for the agent
+    #[command(subcommand)]
+    Hook(hook::Command),
     /// Follow what the agent reports
     Logs(logs::Arguments),
     /// Work with policies
@@ -40,6 +44,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let (result, failure) = match Cli::parse().command {
+        Command::Hook(command) => (hook::run(&command), ExitCode::FAILURE),
         Command::Logs(arguments) => (logs::run(&arguments), ExitCode::FAILURE),
         Command::Policy(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// `/proc/PID/cgroup` holds a line per hierarchy, at most some twenty, each at most `PATH_MAX` long.
 const MAX_READ: u64 = 128 * 1024;
 
+/// Ids of this length are random digits, and nothing but the container's is named with them.
+const NOBODY_ELSES: usize = 32;
+
 /// `ESRCH`: how procfs answers a read when the process ended after the open.
 const NO_SUCH_PROCESS: i32 = 3;
 
@@ -157,7 +160,7 @@ fn version_one_path(text: &[u8]) -> String {
 }
 
 /// The topmost ancestor that is named after the container, as every runtime does by default (`ID`,
-/// `docker-ID.scope`, `cri-containerd-ID.scope`), else the whole path. Topmost, because below it the
+/// `docker-ID.scope`, `cri-containerd-ID.scope`, `libpod-ID`), else the whole path. Topmost, because below it the
 /// container itself may choose names.
 fn own_path<'a>(deepest: &'a [u8], id: &str) -> &'a [u8] {
     let mut end = 0;
@@ -173,8 +176,9 @@ fn own_path<'a>(deepest: &'a [u8], id: &str) -> &'a [u8] {
 
 fn is_named_after(component: &[u8], id: &[u8]) -> bool {
     let name = component.strip_suffix(b".scope").unwrap_or(component);
+    let is_certain = name != component || id.len() >= NOBODY_ELSES;
     name.strip_suffix(id)
-        .is_some_and(|before| before.is_empty() || (name != component && before.ends_with(b"-")))
+        .is_some_and(|before| before.is_empty() || (is_certain && before.ends_with(b"-")))
 }
 
 fn parent_of(status: &[u8]) -> Option<u32> {
@@ -267,6 +271,23 @@ mod tests {
             b"/kubepods-a.slice/leaf"
         );
         assert_eq!(own_path(b"/default/a/leaf", "a"), b"/default/a");
+    }
+
+    #[test]
+    fn a_long_id_is_found_behind_what_its_runtime_puts_in_front() {
+        let id = "4f2a".repeat(16);
+        for of_container in [
+            format!("/libpod_parent/libpod-{id}"),
+            format!("/user.slice/user@1000.service/user.slice/libpod-{id}.scope"),
+            format!("/user/libpod-payload-{id}"),
+        ] {
+            let nested = format!("{of_container}/container/init.scope");
+            assert_eq!(
+                own_path(nested.as_bytes(), &id),
+                of_container.as_bytes(),
+                "{of_container}"
+            );
+        }
     }
 
     #[test]

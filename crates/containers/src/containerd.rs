@@ -1,33 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! containerd: connects, stays connected, and turns its events into [`Change`]s.
+//! containerd: turns its events into [`crate::Change`]s.
 //!
-//! `client` asks, `event` decodes what arrives, `identity` says who a container is, `session` is one
-//! connection from scan to loss, `known` is what outlives a connection. This module is the loop around
-//! them: a lost connection is told once and tried again with growing delays until the reader is gone.
+//! `client` asks, `event` decodes what arrives, `record` says who a container is, `session` is one
+//! connection from scan to loss, `known` is what outlives a connection.
 
+mod asked;
 mod client;
 mod docker;
 mod event;
-mod identity;
 mod known;
+mod record;
 mod session;
 
-/// Generated from `proto/`.
-mod proto {
-    #![expect(
-        unreachable_pub,
-        unused_qualifications,
-        clippy::allow_attributes_without_reason,
-        clippy::doc_markdown,
-        reason = "generated code"
-    )]
-    include!(concat!(env!("OUT_DIR"), "/client/containerd.rs"));
-}
-
-use crate::{Change, Config, with_causes};
+use crate::out::Out;
+use crate::reconnect::{Ended, Reached};
+use crate::{Config, reconnect, with_causes};
+use gorget_model::Container;
 use known::Known;
 use session::{Session, SessionError};
-use tokio::sync::mpsc::Sender;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which container, in containerd's terms. An id is unique within its namespace only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,25 +29,44 @@ struct Key {
     id: String,
 }
 
-/// Watches until the receiver is gone.
-pub(crate) async fn run(config: Config, out: Sender<Change>) {
-    tokio::select! {
-        () = out.closed() => {}
-        () = stay_connected(&config, &out) => {}
+/// Who a container of `namespace` is, or why containerd or Docker do not say.
+pub(crate) async fn identify(
+    socket: &Path,
+    namespace: &str,
+    id: &str,
+) -> Result<Container, String> {
+    let asked = asked::identify(socket, namespace, id).await;
+    asked.map_err(|error| with_causes(&error))
+}
+
+/// One containerd, and what of its containers was told.
+#[derive(Debug)]
+pub(crate) struct Client {
+    config: Arc<Config>,
+    socket: PathBuf,
+    known: Known,
+}
+
+impl Client {
+    pub(crate) fn new(config: Arc<Config>, socket: PathBuf) -> Self {
+        Self {
+            config,
+            socket,
+            known: Known::default(),
+        }
     }
 }
 
-async fn stay_connected(config: &Config, out: &Sender<Change>) {
-    let mut known = Known::default();
-    let mut delays = config.backoff.delays();
-    let mut told = false;
-    loop {
-        let ended = match Session::open(config, out, &mut known).await {
+impl reconnect::Client for Client {
+    async fn connection(&mut self, out: &Out) -> Ended {
+        let mut reached = Reached::Nothing;
+        let opened = Session::open(&self.config, &self.socket, out, &mut self.known).await;
+        let error = match opened {
             Ok(mut session) => {
-                told = false;
+                reached = Reached::Connected;
                 match session.scan().await {
                     Ok(()) => {
-                        delays = config.backoff.delays();
+                        reached = Reached::Synced;
                         session.follow().await
                     }
                     Err(error) => error,
@@ -63,19 +74,12 @@ async fn stay_connected(config: &Config, out: &Sender<Change>) {
             }
             Err(error) => error,
         };
-        if matches!(ended, SessionError::Unheard) {
-            return;
-        }
-        let reason = with_causes(&ended);
-        tracing::debug!(socket = %config.socket.display(), error = %reason, "no connection to containerd");
-        if !told {
-            if out.send(Change::Disconnected { reason }).await.is_err() {
-                return;
-            }
-            told = true;
-        }
-        if let Some(delay) = delays.next() {
-            tokio::time::sleep(delay).await;
+        match error {
+            SessionError::Unheard(unheard) => unheard.into(),
+            error => Ended::Lost {
+                reason: with_causes(&error),
+                reached,
+            },
         }
     }
 }

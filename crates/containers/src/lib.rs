@@ -1,43 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Learns which containers run, and tells it as one stream of [`Change`]s.
 //!
-//! [`watch`] is the front door, whichever runtime is behind it. Today that is containerd (and with it
-//! Docker, nerdctl and every Kubernetes node that uses it), through its own gRPC API: events, never
-//! polling, in all of its namespaces. Containers that run already are part of the stream.
+//! [`watch`] is the front door, whichever runtimes are behind it: containerd (and with it Docker,
+//! nerdctl and every Kubernetes node that uses it), Podman, with and without root, and whatever else
+//! speaks Kubernetes' runtime interface, which is CRI-O. Events, never polling. All runtimes of a
+//! machine are watched at once, each on a connection of its own; those that come later are found when
+//! they come. Containers that run already are part of the stream.
 //!
 //! Invariants: a container is `Started` before it is `Stopped`; it is `Started` a second time only
-//! with another pid, and then the second replaces the first. After `Connected` comes exactly one
-//! `Synced` unless the connection is lost again; what was known before and is not in its list is gone.
+//! with another pid, and then the second replaces the first. A container that two runtimes know is one
+//! as long as either knows it. `Synced` comes when every runtime that is there has told everything, at
+//! each later connection again; what was known before and is not in its list is gone.
 //! The stream is bounded: a reader that is slow slows the watch down and loses nothing.
 //!
-//! Failure: the stream ends only when the reader drops it. While the runtime is away nothing is
-//! said about containers, so what the reader knew stays in force. What one container or one event did
-//! wrong is a [`Change::Problem`] and costs only that container or event.
+//! Failure: the stream ends only when the reader drops it. While a runtime is away nothing is
+//! said about its containers, so what the reader knew stays in force. What one container or one event
+//! did wrong is a [`Change::Problem`] and costs only that container or event.
 //!
-//! Left out: tasks are spawned by the caller; a container of Docker that is renamed keeps its name here
+//! Left out: the future is spawned by the caller; a container that is renamed keeps its name here
 //! until it is started again; and cgroup v1, which is reported container by container.
 #![forbid(unsafe_code)]
 
+mod announced;
 mod backoff;
+mod bundle;
 mod cgroup;
 mod containerd;
+mod cri;
+mod directories;
+mod identity;
+mod merge;
+mod out;
+mod places;
+mod podman;
+mod reconnect;
+mod several;
+
+pub mod hook;
+pub mod nri;
+
+/// Generated from `proto/`.
+mod proto {
+    #![expect(
+        unreachable_pub,
+        unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        clippy::doc_markdown,
+        reason = "generated code"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/client/containerd.rs"));
+}
 
 use gorget_model::Container;
 use std::error::Error;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 
+pub use announced::{Announced, IdentifyError, NoCgroup, identify, of_id, of_process};
 pub use backoff::Backoff;
-
-/// Where containerd listens, by who installed it: itself, k3s and RKE2, `MicroK8s`, k0s, and Docker
-/// when it runs a containerd of its own.
-pub const CONTAINERD_SOCKETS: [&str; 5] = [
-    "/run/containerd/containerd.sock",
-    "/run/k3s/containerd/containerd.sock",
-    "/var/snap/microk8s/common/run/containerd.sock",
-    "/run/k0s/containerd.sock",
-    "/run/docker/containerd/containerd.sock",
-];
+pub use bundle::BundleError;
+pub use places::{Choice, Kind};
 
 /// How many changes may wait for the reader. More than containers start on a node within the time of
 /// one ruleset installation; a full queue makes the runtime's own unbounded one hold the rest.
@@ -46,8 +68,10 @@ const QUEUE: usize = 256;
 /// What to watch and where the kernel's answers are found.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The runtime's socket.
-    pub socket: PathBuf,
+    /// The runtimes. Without any, `Synced` is told at once.
+    pub runtimes: Vec<Choice>,
+    /// Where the well-known places of sockets are: the root directory of the machine.
+    pub root: PathBuf,
     /// procfs of the initial pid namespace.
     pub proc: PathBuf,
     /// Where the cgroup v2 hierarchy is mounted.
@@ -57,10 +81,11 @@ pub struct Config {
 }
 
 impl Default for Config {
+    /// Every runtime, wherever it usually listens.
     fn default() -> Self {
-        let [socket, ..] = CONTAINERD_SOCKETS;
         Self {
-            socket: PathBuf::from(socket),
+            runtimes: Kind::ALL.map(Choice::anywhere).to_vec(),
+            root: PathBuf::from("/"),
             proc: PathBuf::from("/proc"),
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             backoff: Backoff::default(),
@@ -78,18 +103,18 @@ pub enum Change {
         /// [`Container::id`] as it was reported.
         id: String,
     },
-    /// Everything that runs has been reported. What was known before and is not listed is gone, and
-    /// is not reported as stopped.
+    /// Everything that runs has been reported, by all runtimes that are there. What was known before
+    /// and is not listed is gone, and need not have been reported as stopped.
     Synced {
         /// Ids that run, sorted.
         running: Vec<String>,
     },
-    /// The runtime cannot be reached. Told once until the next `Connected`.
+    /// A runtime cannot be reached. Told once until it is `Connected` again.
     Disconnected {
-        /// Why, with its causes.
+        /// Which, and why, with its causes.
         reason: String,
     },
-    /// The runtime answers and its events arrive; the scan follows.
+    /// A runtime answers and its events arrive; the scan follows.
     Connected {
         /// Name and version, such as `containerd v1.7.24`.
         runtime: String,
@@ -142,6 +167,8 @@ pub enum ProblemKind {
     Answer,
     /// The container's cgroup cannot be found or must not be used.
     Cgroup,
+    /// What happens on the machine cannot be noticed.
+    Watch,
 }
 
 impl ProblemKind {
@@ -151,11 +178,12 @@ impl ProblemKind {
             Self::Event => "event",
             Self::Answer => "answer",
             Self::Cgroup => "cgroup",
+            Self::Watch => "watch",
         }
     }
 }
 
-/// Watches the runtime behind `config.socket`.
+/// Watches the runtimes that `config` names.
 ///
 /// Nothing happens until the future is polled; the caller spawns it. It ends when the receiver is
 /// dropped, and may be dropped at any time.
@@ -166,7 +194,7 @@ pub fn watch(
     impl Future<Output = ()> + Send + 'static,
 ) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (receiver, containerd::run(config, sender))
+    (receiver, several::run(config, sender))
 }
 
 /// An error and its causes on one line.

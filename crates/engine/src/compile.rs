@@ -260,6 +260,11 @@ impl Sources {
         })
     }
 
+    /// Number of source classes.
+    pub(crate) fn count(&self) -> usize {
+        self.held.len()
+    }
+
     fn condition(&self, rule: &Rule) -> Option<u32> {
         self.conditions.get(&condition_of(rule)?).copied()
     }

@@ -44,6 +44,7 @@ mod diff;
 mod explain;
 mod forms;
 mod limits;
+mod listing;
 mod minimise;
 mod nfa;
 mod objects;
@@ -69,7 +70,9 @@ pub use explain::{
     Considered, Effect, Explanation, Fate, Modifier, Naming, RuleRef, Side, Unlisted, explain,
 };
 pub use forms::{Aliases, literal_paths};
+pub use gorget_policy::Token;
 pub use limits::{Backend, Limit, Unenforced, limits, network_limits};
+pub use listing::{Listing, Listings, Named, Step};
 pub use objects::{object_bytes, object_from_bytes};
 pub use operation::{Actor, OperationError, OperationSpec};
 pub use replay::{RecordedAccess, Replay, Replayed, RuleUse, Sample, Tally, Unread, Use};

@@ -50,6 +50,10 @@ pub(crate) enum Effect {
     Posture,
 }
 
+impl Effect {
+    pub(crate) const ALL: [Self; 4] = [Self::Block, Self::Audit, Self::Allow, Self::Posture];
+}
+
 /// What a rule says about an access, as far as it is known.
 #[derive(Clone, Copy)]
 enum Said {
@@ -105,6 +109,18 @@ fn said(facts: &Facts, access: Circumstances, known: &Known) -> Option<Said> {
             best: satisfied.map_or(unsatisfied, |effect| effect.min(unsatisfied)),
             or_nothing: satisfied.is_none(),
         }),
+    }
+}
+
+/// What a rule says about an access if every test goes as the rule wants; `None` when it says
+/// nothing.
+pub(crate) fn effect(facts: &Facts, access: Circumstances) -> Option<Effect> {
+    let mut known = Known::default();
+    loop {
+        match said(facts, access, &known)? {
+            Said::Surely(effect) => return Some(effect),
+            Said::Perhaps { test, .. } => known = known.and(test, true),
+        }
     }
 }
 

@@ -225,6 +225,10 @@ pub enum LossStage {
     NoMemory,
     /// The workload's ruleset could not be found in the kernel's table.
     RulesetMissing,
+    /// The kernel left out a program at one of its functions, because a preempted task was in the same
+    /// program on that processor: the operation was not judged (audit only), or an alert about a name
+    /// that was looked up waits for the next one.
+    Skipped,
     /// A record in the ring buffer could not be decoded.
     Undecodable,
     /// The reader's queue was full.
@@ -233,11 +237,12 @@ pub enum LossStage {
 
 impl LossStage {
     /// Every stage, in the order of the kernel's counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RingFull,
         Self::PathUnknown,
         Self::NoMemory,
         Self::RulesetMissing,
+        Self::Skipped,
         Self::Undecodable,
         Self::QueueFull,
     ];
@@ -249,6 +254,7 @@ impl LossStage {
             Self::PathUnknown => "path_unknown",
             Self::NoMemory => "no_memory",
             Self::RulesetMissing => "ruleset_missing",
+            Self::Skipped => "skipped",
             Self::Undecodable => "undecodable",
             Self::QueueFull => "queue_full",
         }

@@ -18,6 +18,7 @@
 mod document;
 mod fields;
 mod glob;
+mod image_reference;
 mod meta;
 mod name_expression;
 mod names;
@@ -35,6 +36,7 @@ mod yaml;
 
 pub use document::{Parsed, parse};
 pub use glob::{Glob, Token};
+pub use image_reference::ImageReference;
 pub use name_expression::NameExpression;
 pub use network_policy::{
     AddressRange, Direction, NetworkPolicy, NetworkRule, NetworkTarget, PortRange, Quota,

@@ -5,7 +5,7 @@
 //! single slashes, no `.` and `..`, no NUL), names have no slash, severities are 1 to 10. What the
 //! fields mean is in `gorget-engine`; whom a policy is for is in `selector`.
 
-use crate::{Glob, NameExpression};
+use crate::{Glob, ImageReference, NameExpression};
 use gorget_model::{Capability, Category, Preset, Protocol, Syscall};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -61,6 +61,8 @@ pub struct Selector {
     pub container_names: Vec<String>,
     /// The same as an expression; then there are no names.
     pub container_expression: Option<NameExpression>,
+    /// `kubearmor.io/container.image`: images of the containers; empty means all.
+    pub images: Vec<ImageReference>,
     /// `kubearmor.io/hostnamereg`.
     pub host_expressions: Vec<NameExpression>,
     /// `matchExpressions`.

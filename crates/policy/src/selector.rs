@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which workloads a policy is for: reading selectors, and [`Policy::selects`].
 //!
-//! Labels are compared as whole strings. Some keys mean something else: the container's name, the
+//! Labels are compared as whole strings. Some keys mean something else: the container's name and image, the
 //! host's name, and expressions over the host's name. All conditions must hold.
 //!
 //! COMPAT: once KubeArmor has seen an `In`, it ignores every later `NotIn`; here all count.
 
 use crate::fields::{Field, Fields, Text, wrong_type};
+use crate::image_reference::ImageReference;
 use crate::name_expression::NameExpression;
 use crate::policy::{Expression, Kind, Operator, Policy, Selector, Values};
 use crate::problem::{Problems, quote};
@@ -15,6 +16,7 @@ use crate::yaml::{Node, Value};
 use gorget_model::{Container, Host, Workload};
 
 const CONTAINER_NAME: &str = "kubearmor.io/container.name";
+const CONTAINER_IMAGE: &str = "kubearmor.io/container.image";
 const HOST_NAMES: [&str; 2] = ["kubearmor.io/hostname", "kubernetes.io/hostname"];
 const HOST_NAME_EXPRESSIONS: [&str; 2] = ["kubearmor.io/hostnamereg", "kubernetes.io/hostnamereg"];
 
@@ -79,10 +81,13 @@ impl Selector {
             Some(expression) => expression.finds(&container.name),
             None => names.is_empty() || names.contains(&container.name),
         };
-        name && self
-            .labels
-            .iter()
-            .all(|(key, value)| container.labels.get(key) == Some(value))
+        let images = &self.images;
+        let image = images.is_empty() || images.iter().any(|image| image.covers(&container.image));
+        name && image
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| container.labels.get(key) == Some(value))
             && self
                 .expressions
                 .iter()
@@ -176,6 +181,7 @@ pub(crate) fn read_pod_selector(
     let mut selector = Selector::default();
     each_label(&fields, problems, |label, problems| match label.key {
         CONTAINER_NAME => read_container_names(label, &mut selector, problems),
+        CONTAINER_IMAGE => read_images(label, &mut selector, problems),
         _ => selector.labels.push(label.to_owned()),
     });
     fields.each("matchExpressions", problems, |expression, problems| {
@@ -290,6 +296,30 @@ fn read_container_names(label: Label<'_>, selector: &mut Selector, problems: &mu
         }
         (Some(_), None) => {
             selector.container_expression = read_name_expression(value, label, problems);
+        }
+    }
+}
+
+/// One image or a list in brackets. An empty value would be a policy for every image that does not
+/// say so.
+fn read_images(label: Label<'_>, selector: &mut Selector, problems: &mut Problems) {
+    let value = label.value.text.trim();
+    let list = value
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let mut written = elements(list.unwrap_or(value)).peekable();
+    if written.peek().is_none() {
+        problems.error(label.value.at, label.field, "names no image");
+    }
+    for element in written {
+        match ImageReference::new(element) {
+            Some(image) => selector.images.push(image),
+            None => {
+                let reason = format!("{} is not an image", quote(element));
+                let help =
+                    "write `\"name\"`, `\"name:tag\"`, `\"name@digest\"` or a list `\"[a,b]\"`";
+                problems.error_with_help(label.value.at, label.field, reason, help);
+            }
         }
     }
 }

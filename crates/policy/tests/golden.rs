@@ -60,6 +60,7 @@ fn shown_selector(selector: &Selector) -> String {
         labels,
         container_names,
         container_expression,
+        images,
         host_expressions,
         expressions,
     } = selector;
@@ -69,6 +70,9 @@ fn shown_selector(selector: &Selector) -> String {
     }
     if !container_names.is_empty() {
         writeln!(out, "  containers {container_names:?}").unwrap();
+    }
+    if !images.is_empty() {
+        writeln!(out, "  images {images:?}").unwrap();
     }
     for expression in container_expression.iter().chain(host_expressions) {
         writeln!(out, "  name {:?}", expression.as_str()).unwrap();

@@ -3,7 +3,7 @@
 //!
 //! [`Feeder`] takes [`gorget_model::Event`]s and hands them to any number of subscribers, each with
 //! a bounded queue: who is slow loses its own events, and is told how many. Behind it are KubeArmor's
-//! `LogService` on a Unix socket ([`bind`], [`serve`]) and JSON lines ([`JsonSink`]). [`Client`] is the
+//! `LogService` on a Unix socket ([`bind`], [`serve`]), over TCP ([`Tcp`]) and JSON lines ([`JsonSink`]). [`Client`] is the
 //! other end of the service, and [`recorded`] reads lines that were kept. Wire forms stay in this
 //! crate; they are generated from `proto`, where `feeder.proto` and `policy.proto` have KubeArmor's names
 //! and numbers. What clients ask about [`policies`] is handed to the agent.
@@ -19,6 +19,7 @@ pub mod policies;
 pub mod recorded;
 mod service;
 mod sink;
+mod tcp;
 
 /// The wire forms, generated from `proto/feeder.proto`.
 pub mod proto {
@@ -48,6 +49,7 @@ pub use feeder::{Feeder, Subscription};
 pub use json::line;
 pub use service::{BindError, ServeError, bind, serve};
 pub use sink::{JsonSink, WriteError};
+pub use tcp::{ListenError, Tcp, Tls};
 
 /// Where the agent serves its feed when nothing else is configured.
 pub const DEFAULT_SOCKET: &str = "/run/gorget/gorget.sock";

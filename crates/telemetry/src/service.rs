@@ -20,6 +20,8 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic::{Request, Response, Status};
 
 /// The socket cannot be opened.
@@ -86,19 +88,32 @@ pub async fn serve(
     listener: UnixListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let (router, shutdown) = with_services(Server::builder(), feeder, Some(policies), shutdown);
+    router
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+        .await?;
+    Ok(())
+}
+
+/// A server of the feed, and of what changes policies if their owner is given; and when it ends.
+pub(crate) fn with_services(
+    mut server: Server,
+    feeder: Feeder,
+    policies: Option<Sender<Asked>>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let (serving, stopping) = watch::channel(());
     // Streams have no end of their own, and the server waits for them.
     let shutdown = async move {
         shutdown.await;
         drop(serving);
     };
-    tonic::transport::Server::builder()
+    let forward = |policies: &Sender<Asked>| Forward::new(policies.clone());
+    let router = server
         .add_service(LogServiceServer::new(Service { feeder, stopping }))
-        .add_service(PolicyServiceServer::new(Forward::new(policies.clone())))
-        .add_service(PoliciesServer::new(Forward::new(policies)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
-        .await?;
-    Ok(())
+        .add_optional_service(policies.as_ref().map(forward).map(PolicyServiceServer::new))
+        .add_optional_service(policies.as_ref().map(forward).map(PoliciesServer::new));
+    (router, shutdown)
 }
 
 struct Service {

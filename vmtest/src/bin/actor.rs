@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -35,6 +36,7 @@ fn main() {
             }
         }
         ["obey"] => obey(),
+        ["enter", profile, path, "obey"] => enter(profile, path),
         _ => {}
     }
 }
@@ -52,7 +54,12 @@ fn serve(from: impl BufRead, mut to: impl Write) {
     for line in from.lines().map_while(Result::ok) {
         let words: Vec<&str> = line.splitn(4, ' ').collect();
         let done = match words.as_slice() {
-            ["start", path] => start(path, &mut subjects),
+            ["start", path] => start(path, Command::new(path), &mut subjects),
+            ["start-in", profile, path] => {
+                let mut entering = Command::new("/proc/self/exe");
+                entering.args(["enter", profile, path]);
+                start(path, entering, &mut subjects)
+            }
             ["end"] => {
                 subjects.drain().for_each(|(_, subject)| end(subject));
                 Ok(())
@@ -113,11 +120,28 @@ fn pass_on(
     Ok(answer.trim_end().to_owned())
 }
 
-fn start(path: &str, subjects: &mut HashMap<String, Subject>) -> io::Result<()> {
+/// Goes on as another copy of this program, in an AppArmor profile.
+fn enter(profile: &str, path: &str) {
+    let asked = fs::write("/proc/thread-self/attr/exec", format!("exec {profile}"));
+    let error = match asked {
+        Ok(()) => Command::new(path).arg("obey").exec(),
+        Err(error) => error,
+    };
+    drop(writeln!(
+        io::stderr(),
+        "entering `{profile}` with `{path}`: {error}"
+    ));
+}
+
+fn start(
+    path: &str,
+    mut command: Command,
+    subjects: &mut HashMap<String, Subject>,
+) -> io::Result<()> {
     if subjects.contains_key(path) {
         return Ok(());
     }
-    let mut child = Command::new(path)
+    let mut child = command
         .arg("obey")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -45,8 +45,7 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// On top of Debian's essential packages.
-const PACKAGES: &str =
-    "apparmor,busybox-static,containerd,docker.io,iproute2,kmod,mawk,procps,runc,strace";
+const PACKAGES: &str = "apparmor,busybox-static,containerd,docker.io,iproute2,kmod,mawk,podman,procps,runc,strace,uidmap";
 
 /// Left out of the image: nobody reads them there.
 const EXCLUDED: &[&str] = &["doc", "man", "locale", "info", "lintian", "bug", "zoneinfo"];

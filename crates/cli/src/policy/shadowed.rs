@@ -126,6 +126,7 @@ fn always_with(policy: &Policy, other: &Policy) -> bool {
             == (&two.container_names, &two.container_expression);
     (policy.kind, &policy.namespace) == (other.kind, &other.namespace)
         && containers
+        && (two.images.is_empty() || one.images == two.images)
         && two.labels.iter().all(|label| one.labels.contains(label))
         && two.expressions.iter().all(|e| one.expressions.contains(e))
         && (two.host_expressions.is_empty() || one.host_expressions == two.host_expressions)

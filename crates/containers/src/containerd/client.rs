@@ -10,9 +10,9 @@
 
 use super::Key;
 use super::event::{CREATE, DELETE, EXIT, MARKER, START};
-use super::proto::containerd::services as wire;
-use super::proto::containerd::types::Envelope;
-use super::proto::containerd::v1::types::Process;
+use crate::proto::containerd::services as wire;
+use crate::proto::containerd::types::Envelope;
+use crate::proto::containerd::v1::types::Process;
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -6,8 +6,8 @@
 //! error with its cause and costs that one event.
 
 use super::Key;
-use super::proto::containerd::events::{TaskCreate, TaskDelete, TaskExit, TaskStart};
-use super::proto::containerd::types::Envelope;
+use crate::proto::containerd::events::{TaskCreate, TaskDelete, TaskExit, TaskStart};
+use crate::proto::containerd::types::Envelope;
 use prost::Message;
 
 pub(super) const CREATE: &str = "/tasks/create";

@@ -14,15 +14,17 @@ use super::client::{CallError, Client, ConnectError};
 use super::docker::{self, Description};
 use super::event::{self, Happening};
 use super::known::Known;
-use super::proto::containerd::services::containers::v1::Container;
-use super::proto::containerd::types::Envelope;
-use super::proto::containerd::v1::types::{Process, Status as TaskStatus};
-use super::{Key, identity};
+use super::{Key, record};
 use crate::cgroup::Kernel;
+use crate::identity::names_an_image;
+use crate::out::{Out, Unheard};
+use crate::proto::containerd::services::containers::v1::Container;
+use crate::proto::containerd::types::Envelope;
+use crate::proto::containerd::v1::types::{Process, Status as TaskStatus};
 use crate::{Change, Config, Problem, ProblemKind, Started, with_causes};
 use std::collections::HashSet;
 use std::error::Error;
-use tokio::sync::mpsc::Sender;
+use std::path::Path;
 use tonic::Streaming;
 
 /// Why a session ended.
@@ -36,15 +38,15 @@ pub(super) enum SessionError {
     Events(#[source] tonic::Status),
     #[error("containerd ended its events")]
     EventsEnded,
-    #[error("nobody listens")]
-    Unheard,
+    #[error(transparent)]
+    Unheard(#[from] Unheard),
 }
 
 /// A connection whose subscription is in place.
 #[derive(Debug)]
 pub(super) struct Session<'a> {
     config: &'a Config,
-    out: &'a Sender<Change>,
+    out: &'a Out,
     known: &'a mut Known,
     client: Client,
     events: Streaming<Envelope>,
@@ -54,10 +56,11 @@ impl<'a> Session<'a> {
     /// Connects, subscribes, and tells that it did.
     pub(super) async fn open(
         config: &'a Config,
-        out: &'a Sender<Change>,
+        socket: &Path,
+        out: &'a Out,
         known: &'a mut Known,
     ) -> Result<Self, SessionError> {
-        let client = Client::connect(&config.socket)
+        let client = Client::connect(socket)
             .await
             .map_err(SessionError::Connect)?;
         let version = client.version().await.map_err(SessionError::Call)?;
@@ -244,22 +247,22 @@ impl<'a> Session<'a> {
                 return Ok(None);
             }
         };
-        let record = match self.client.container(key).await {
-            Ok(record) => record,
+        let stored = match self.client.container(key).await {
+            Ok(stored) => stored,
             Err(error) if error.is_lost() => return Err(SessionError::Call(error)),
             Err(error) => {
                 self.problem(ProblemKind::Answer, Some(id), &error).await?;
                 return Ok(None);
             }
         };
-        let digest = if identity::names_an_image(&record.image) {
-            self.digest(key, &record.image).await?
+        let digest = if names_an_image(&stored.image) {
+            self.digest(key, &stored.image).await?
         } else {
             None
         };
-        let docker = self.docker(key, &record).await?;
+        let docker = self.docker(key, &stored).await?;
         Ok(Some(Started {
-            container: identity::of(id, record, digest.as_deref(), docker),
+            container: record::identity(id, stored, digest.as_deref(), docker),
             pid,
             cgroup,
             already_running,
@@ -313,9 +316,6 @@ impl<'a> Session<'a> {
     }
 
     async fn tell(&self, change: Change) -> Result<(), SessionError> {
-        self.out
-            .send(change)
-            .await
-            .map_err(|_closed| SessionError::Unheard)
+        Ok(self.out.tell(change).await?)
     }
 }

@@ -10,7 +10,7 @@ use crate::proto::containerd::events::{TaskCreate, TaskDelete, TaskExit, TaskSta
 use crate::proto::containerd::services as wire;
 use crate::proto::containerd::types::{Descriptor, Envelope};
 use crate::proto::containerd::v1::types::{Process, Status as TaskStatus};
-use gorget_containers::{Backoff, Config};
+use gorget_containers::{Backoff, Choice, Config, Kind};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,7 +91,8 @@ impl Fake {
 
     pub(crate) fn config(&self) -> Config {
         Config {
-            socket: self.socket(),
+            runtimes: vec![Choice::at(Kind::Containerd, self.socket())],
+            root: self.directory.path().to_owned(),
             proc: self.directory.path().join("proc"),
             cgroup_root: self.directory.path().join("cgroup"),
             backoff: Backoff {

@@ -8,7 +8,7 @@
 //! dropped.
 
 use gorget_model::{Container, Host, Workload};
-use gorget_policy::{Kind, NameExpression, Operator, Policy, Selector, Values};
+use gorget_policy::{ImageReference, Kind, NameExpression, Operator, Policy, Selector, Values};
 use std::collections::BTreeMap;
 
 /// What a workload must have. The smaller, the fewer conditions.
@@ -17,6 +17,7 @@ pub(super) struct Wanted {
     host: bool,
     namespace: Option<String>,
     name: Option<String>,
+    image: Option<String>,
     labels: BTreeMap<String, String>,
 }
 
@@ -53,6 +54,7 @@ impl Wanted {
             host: self.host,
             namespace: common(self.namespace.as_ref(), other.namespace.as_ref())?,
             name: common(self.name.as_ref(), other.name.as_ref())?,
+            image: common(self.image.as_ref(), other.image.as_ref())?,
             labels,
         })
     }
@@ -70,6 +72,7 @@ impl Wanted {
         Workload::Container(Container {
             name: name(CONTAINER),
             namespace: Some(namespace.to_owned()),
+            image: self.image.clone().unwrap_or_default(),
             labels,
             ..Container::default()
         })
@@ -89,6 +92,7 @@ fn of_container(policy: &Policy) -> Vec<Wanted> {
         labels,
         container_names,
         container_expression,
+        images,
         host_expressions: _,
         expressions,
     } = &policy.selector;
@@ -114,6 +118,7 @@ fn of_container(policy: &Policy) -> Vec<Wanted> {
             .flat_map(names_like)
             .map(named)
             .collect(),
+        images.iter().map(of_image).collect(),
     ];
     for expression in expressions {
         conditions.push(match (expression.operator, &expression.values) {
@@ -142,6 +147,7 @@ fn of_host(selector: &Selector) -> Vec<Wanted> {
         labels,
         container_names: _,
         container_expression: _,
+        images: _,
         host_expressions,
         expressions: _,
     } = selector;
@@ -172,6 +178,13 @@ fn of_host(selector: &Selector) -> Vec<Wanted> {
 fn named(name: String) -> Wanted {
     Wanted {
         name: Some(name),
+        ..Wanted::default()
+    }
+}
+
+fn of_image(image: &ImageReference) -> Wanted {
+    Wanted {
+        image: Some(image.to_string()),
         ..Wanted::default()
     }
 }
@@ -283,6 +296,9 @@ mod tests {
             "{ matchExpressions: [ { key: label, operator: In, values: [ app=a, app=b ] } ] }",
         );
         assert_eq!(Wanted::all_of(&labels).len(), 2);
+        let images =
+            "{ matchLabels: { kubearmor.io/container.image: '[a, r.test/b:1@sha256:c]' } }";
+        assert_eq!(Wanted::all_of(&container(images)).len(), 2);
     }
 
     #[test]

@@ -434,3 +434,48 @@ fn a_host_policy_is_named_without_namespace() {
     assert_eq!(policy.namespace, None);
     assert_eq!(policy.qualified_name(), "h");
 }
+
+fn of_image(image: &str) -> Workload {
+    Workload::Container(Container {
+        name: "web".to_owned(),
+        image: image.to_owned(),
+        ..Container::default()
+    })
+}
+
+#[test]
+fn images_are_selected_by_name_and_as_much_more_as_is_written() {
+    let labels = "{kubearmor.io/container.image: '[nginx:1, localhost/shop]'}";
+    let policy = for_containers("{name: p}", labels);
+    for image in [
+        "nginx:1",
+        "docker.io/library/nginx:1@sha256:ab",
+        "localhost/shop:7",
+    ] {
+        assert!(policy.selects(&of_image(image)), "{image}");
+    }
+    for image in ["nginx:2", "shop:7", ""] {
+        assert!(!policy.selects(&of_image(image)), "{image}");
+    }
+}
+
+#[test]
+fn an_image_is_one_condition_among_others() {
+    let labels = "{kubearmor.io/container.image: nginx, kubearmor.io/container.name: other}";
+    let policy = for_containers("{name: p}", labels);
+    assert!(!policy.selects(&of_image("nginx:1")));
+}
+
+#[test]
+fn what_is_no_image_is_an_error() {
+    for (value, expected) in [
+        ("''", "names no image"),
+        ("'[]'", "names no image"),
+        ("'[nginx, a b]'", "`a b` is not an image"),
+        ("'nginx:'", "`nginx:` is not an image"),
+    ] {
+        let labels = format!("{{kubearmor.io/container.image: {value}}}");
+        let problems = label_problems("KubeArmorPolicy", "selector", &labels);
+        assert!(problems[0].contains(expected), "{problems:?}");
+    }
+}

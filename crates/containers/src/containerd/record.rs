@@ -2,22 +2,17 @@
 //! Who a container is, from what containerd stores about it.
 //!
 //! Labels are taken as they are; name, pod and namespace are read from the labels that nerdctl, the
-//! CRI plugin and users set. What Docker keeps to itself (`docker`) comes first. An empty label counts
-//! as none.
+//! CRI plugin and users set. What Docker keeps to itself (`docker`) comes first.
 
 use super::docker::Description;
-use super::proto::containerd::services::containers::v1 as wire;
+use crate::identity::{CONTAINER_NAME, NAMESPACE, POD_NAME, POD_NAMESPACE, first, with_digest};
+use crate::proto::containerd::services::containers::v1 as wire;
 use gorget_model::Container;
-use std::collections::BTreeMap;
 
 const NERDCTL_NAME: &str = "nerdctl/name";
-const CONTAINER_NAME: &str = "io.kubernetes.container.name";
-const POD_NAME: &str = "io.kubernetes.pod.name";
-const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
-const NAMESPACE: &str = "kubearmor.io/namespace";
 
 /// The identity of the container that is reported as `id`.
-pub(super) fn of(
+pub(super) fn identity(
     id: String,
     record: wire::Container,
     digest: Option<&str>,
@@ -46,26 +41,6 @@ pub(super) fn of(
     }
 }
 
-fn first<const N: usize>(labels: &BTreeMap<String, String>, keys: [&str; N]) -> Option<String> {
-    keys.into_iter()
-        .filter_map(|key| labels.get(key))
-        .find(|value| !value.is_empty())
-        .cloned()
-}
-
-/// An image that is named by its digest already stays as it is.
-fn with_digest(image: String, digest: Option<&str>) -> String {
-    match digest {
-        Some(digest) if names_an_image(&image) && !digest.is_empty() => format!("{image}@{digest}"),
-        Some(_) | None => image,
-    }
-}
-
-/// Whether the reference is one to which a digest can be added.
-pub(super) fn names_an_image(image: &str) -> bool {
-    !image.is_empty() && !image.contains('@') && !image.starts_with("sha256:")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,7 +53,7 @@ mod tests {
                 .collect(),
             ..wire::Container::default()
         };
-        of("4f2a".to_owned(), record, None, None)
+        identity("4f2a".to_owned(), record, None, None)
     }
 
     #[test]
@@ -104,22 +79,5 @@ mod tests {
         let container = named(&[(NERDCTL_NAME, ""), (CONTAINER_NAME, "web"), (POD_NAME, "")]);
         assert_eq!(container.name, "web");
         assert_eq!(container.pod, None);
-    }
-
-    #[test]
-    fn a_digest_is_added_once() {
-        let digest = Some("sha256:ab");
-        for (image, expected) in [
-            (
-                "docker.io/library/nginx:1",
-                "docker.io/library/nginx:1@sha256:ab",
-            ),
-            ("nginx@sha256:cd", "nginx@sha256:cd"),
-            ("sha256:cd", "sha256:cd"),
-            ("", ""),
-        ] {
-            assert_eq!(with_digest(image.to_owned(), digest), expected);
-        }
-        assert_eq!(with_digest("nginx:1".to_owned(), None), "nginx:1");
     }
 }

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Containers come and go: reported by their runtime, or announced before it does.
+//!
+//! INVARIANT: a container is one workload, whoever tells of it, how often and in which order: who has
+//! its id, or its cgroup and first process, is it.
+
+use super::{Bound, Enforcer, lock, name};
+use crate::clock;
+use crate::report::with_causes;
+use gorget_bpf::WorkloadIndex;
+use gorget_containers::{Announced, Started};
+use gorget_model::{Container, Workload};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who tells of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Teller {
+    /// Its runtime, in a list or by an event.
+    Runtime,
+    /// A hook, NRI or the kernel. Where its root directory is until it is its first process's.
+    Announcement(Option<PathBuf>),
+}
+
+/// How late rules came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lateness {
+    /// Containers with rules that began when the agent could see it.
+    begun: u64,
+    /// Those whose first program began before their rules were in force.
+    late: u64,
+    most: Duration,
+}
+
+impl Enforcer {
+    /// Puts the rules of an announced container in force.
+    pub(super) fn announced(&mut self, announced: Announced) -> Result<(), String> {
+        let Announced {
+            started,
+            root,
+            incomplete,
+        } = announced;
+        if let Some(reason) = incomplete {
+            let id = &started.container.id;
+            self.reporter.warn(format!(
+                "container `{id}` is known by its annotations only: {reason}"
+            ));
+        }
+        self.started(started, Teller::Announcement(root))
+    }
+
+    /// Its first process has ended, or its runtime says that it has; then `pid` is not known.
+    pub(super) fn ended(&mut self, id: &str, pid: Option<u32>) {
+        let bound = self.by_id.get(id).and_then(|index| self.bound.get(index));
+        if bound.is_some_and(|bound| pid.is_none_or(|pid| bound.pid == pid)) {
+            self.stopped(id);
+        }
+    }
+
+    pub(super) fn started(&mut self, started: Started, teller: Teller) -> Result<(), String> {
+        let Started {
+            container,
+            pid,
+            cgroup,
+            already_running: _,
+        } = started;
+        let id = container.id.clone();
+        let is_it = |bound: &Bound| bound.cgroup == Some(cgroup.id);
+        // Two namespaces of a runtime may use one id: then it is another one when it is reported.
+        let same = self.bound.iter().find(|(_, bound)| is_it(bound));
+        if let Some((index, bound)) = same.map(|(index, bound)| (*index, bound)) {
+            if bound.pid == pid {
+                return self.told_again(index, container, &teller);
+            }
+            let id = self.id_of(index);
+            self.stopped(&id);
+        }
+        self.stopped(&id);
+        let name = container.name.clone();
+        let index = self.kernel.bind(cgroup.id).map_err(|error| {
+            let reason = with_causes(&error);
+            let said = format!("container `{name}` is not protected: {reason}");
+            self.reporter.error(said);
+            reason
+        })?;
+        if let Some(apparmor) = &mut self.apparmor {
+            apparmor.started(&container);
+        }
+        let workload = Arc::new(Workload::Container(container));
+        lock(&self.tracker).workload(index.0, Arc::clone(&workload));
+        self.by_id.insert(id, index);
+        let announced = teller != Teller::Runtime;
+        let early_root = match teller {
+            Teller::Runtime => None,
+            Teller::Announcement(root) => root,
+        };
+        self.bound.insert(
+            index,
+            Bound {
+                workload,
+                root: PathBuf::from(format!("/proc/{pid}/root")),
+                early_root,
+                announced,
+                cgroup: Some(cgroup.id),
+                pid,
+                selected: Vec::new(),
+                ruleset: None,
+            },
+        );
+        // Tasks that run in it already are members before it is said that the rules are in force.
+        self.enrol();
+        let done = self.apply(index);
+        self.tell_lateness(index, cgroup.id);
+        done
+    }
+
+    /// The same container: what is new is who it is, and perhaps where its links lead.
+    fn told_again(
+        &mut self,
+        index: WorkloadIndex,
+        container: Container,
+        teller: &Teller,
+    ) -> Result<(), String> {
+        let before = self.id_of(index);
+        if before != container.id {
+            self.by_id.remove(&before);
+            self.by_id.insert(container.id.clone(), index);
+        }
+        let Some(bound) = self.bound.get_mut(&index) else {
+            return Ok(());
+        };
+        // Its runtime knows more than who announced it.
+        let is_believed = *teller == Teller::Runtime || bound.announced;
+        bound.announced &= *teller != Teller::Runtime;
+        let workload = Arc::new(Workload::Container(container));
+        if is_believed && bound.workload != workload {
+            let before = std::mem::replace(&mut bound.workload, Arc::clone(&workload));
+            if let (Some(apparmor), Workload::Container(before), Workload::Container(now)) =
+                (&mut self.apparmor, &*before, &*workload)
+            {
+                apparmor.started(now);
+                apparmor.stopped(before);
+            }
+            lock(&self.tracker).workload(index.0, workload);
+        }
+        self.apply(index)
+    }
+
+    fn id_of(&self, index: WorkloadIndex) -> String {
+        let mut all = self.by_id.iter();
+        let found = all.find(|(_, other)| **other == index);
+        found.map(|(id, _)| id.clone()).unwrap_or_default()
+    }
+
+    /// Says whether the container's first program began before its rules were in force, and since when.
+    fn tell_lateness(&mut self, index: WorkloadIndex, cgroup: u64) {
+        let start = match self.kernel.take_start(cgroup) {
+            Ok(Some(start)) => start,
+            // It began before anybody looked.
+            Ok(None) => return,
+            Err(error) => return self.reporter.error(with_causes(&error)),
+        };
+        let Some(bound) = self.bound.get(&index).filter(|b| b.ruleset.is_some()) else {
+            return;
+        };
+        let name = name(&bound.workload).to_owned();
+        self.lateness.begun += 1;
+        let Some(execve_ns) = start.execve_ns else {
+            return self.reporter.info(format!(
+                "the rules of `{name}` were in force before its first program"
+            ));
+        };
+        let late = Duration::from_nanos(clock::boot_ns().saturating_sub(execve_ns));
+        self.lateness.late += 1;
+        self.lateness.most = self.lateness.most.max(late);
+        let Lateness {
+            begun,
+            late: count,
+            most,
+        } = self.lateness;
+        let (late, most) = (late.as_secs_f64() * 1e3, most.as_secs_f64() * 1e3);
+        self.reporter.warn(format!(
+            "`{name}` ran for {late:.1} ms before its rules were in force ({count} of {begun} \
+             containers began without, for {most:.1} ms at most)"
+        ));
+    }
+
+    pub(super) fn stopped(&mut self, id: &str) {
+        let Some(index) = self.by_id.remove(id) else {
+            return;
+        };
+        let Some(bound) = self.bound.remove(&index) else {
+            return;
+        };
+        if let Err(error) = self.kernel.unbind(index) {
+            let name = name(&bound.workload);
+            self.reporter
+                .error(format!("ending `{name}`: {}", with_causes(&error)));
+        }
+        if let (Some(apparmor), Workload::Container(container)) =
+            (&mut self.apparmor, &*bound.workload)
+        {
+            apparmor.stopped(container);
+        }
+        self.count_user(bound.ruleset, None);
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The same services over TCP, for clients that are elsewhere or know nothing else.
+//!
+//! With [`Tls`] both sides show a certificate of one authority: whoever has none gets no further than
+//! the handshake. What is served without it is the caller's choice.
+
+use crate::feeder::Feeder;
+use crate::policies::Asked;
+use crate::service::{ServeError, with_services};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::Sender;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+/// Who the server is, and whom it lets in. Everything is PEM.
+#[derive(Clone)]
+pub struct Tls {
+    /// The authority whose certificates clients must show.
+    pub ca: Vec<u8>,
+    /// The server's own certificate, with those between it and its authority.
+    pub certificate: Vec<u8>,
+    /// Of the certificate.
+    pub key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+/// The services cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on `{address}`")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificates and key do not make a server.
+    #[error("certificate, key and authority cannot be used together")]
+    Tls(#[source] tonic::transport::Error),
+}
+
+/// A TCP port that is open, before anything is answered on it.
+#[derive(Debug)]
+pub struct Tcp {
+    listener: TcpListener,
+    server: Server,
+}
+
+impl Tcp {
+    /// Opens the port.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, or `tls` cannot be used.
+    pub async fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self, ListenError> {
+        let mut server = Server::builder();
+        if let Some(Tls {
+            ca,
+            certificate,
+            key,
+        }) = tls
+        {
+            let config = ServerTlsConfig::new()
+                .identity(Identity::from_pem(certificate, key))
+                .client_ca_root(Certificate::from_pem(ca));
+            server = server.tls_config(config).map_err(ListenError::Tls)?;
+        }
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| ListenError::Bind { address, source })?;
+        Ok(Self { listener, server })
+    }
+
+    /// Where it listens; the port is the one that was chosen when 0 was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` is ready: the feed, and what changes policies if their owner is given.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        feeder: Feeder,
+        policies: Option<Sender<Asked>>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        let (router, shutdown) = with_services(self.server, feeder, policies, shutdown);
+        let incoming = TcpListenerStream::new(self.listener);
+        router
+            .serve_with_incoming_shutdown(incoming, shutdown)
+            .await?;
+        Ok(())
+    }
+}
