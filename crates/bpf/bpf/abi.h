@@ -48,6 +48,9 @@ enum abi_limit {
 	ABI_NAMES = 64,
 	/* Remembered answers of a task. */
 	ABI_REMEMBERED = 8,
+	/* Directories that it is known of how far the automata get by their paths; a power of two.
+	 */
+	ABI_DIRECTORIES = 4096,
 	/* Different lists of `allowedArgs` in one ruleset. */
 	ABI_ARGUMENT_LISTS = 256,
 	/* Bytes of one argument, with its NUL, and how many arguments of a program can be in a

@@ -16,6 +16,10 @@ enum access {
 	ACCESS_READ = 1,
 	ACCESS_WRITE = 2,
 	ACCESS_TREE = 4,
+	/* For the short way: running it, by the rules for processes. */
+	ACCESS_PROCESS = 8,
+	/* For the short way: it will be accessed again. */
+	ACCESS_AGAIN = 16,
 };
 
 enum request_flag {
@@ -100,6 +104,7 @@ inline_always void describe(struct remembered *r, struct request *q, u32 renames
 	r->source = q->source | terminal_flag(q->active) << 24;
 	r->rename_seq = renames;
 	r->mount_seq = mounts;
+	r->since = ticks();
 	read_at(&r->parent, q->dentry, struct dentry, d_parent);
 	read_at(&r->name_hash, q->dentry, struct dentry, d_name.hash_len);
 	identify(q->inode, &r->ino, &r->dev);
@@ -109,9 +114,9 @@ inline_always void describe(struct remembered *r, struct request *q, u32 renames
  * so the path is the same. */
 inline_always int same_object(const struct remembered *a, const struct remembered *b)
 {
-	return a->dentry == b->dentry && a->mount == b->mount && a->parent == b->parent &&
-	       a->name_hash == b->name_hash && a->ino == b->ino && a->dev == b->dev &&
-	       a->ruleset == b->ruleset && a->source == b->source &&
+	return is_fresh(a->since) && a->dentry == b->dentry && a->mount == b->mount &&
+	       a->parent == b->parent && a->name_hash == b->name_hash && a->ino == b->ino &&
+	       a->dev == b->dev && a->ruleset == b->ruleset && a->source == b->source &&
 	       a->rename_seq == b->rename_seq && a->mount_seq == b->mount_seq;
 }
 

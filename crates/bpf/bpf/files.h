@@ -99,9 +99,9 @@ int HOOK(file_open, struct file *file)
 	if (has_flag(subject.active, ABI_ACTIVE_PRESET) &&
 	    file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC && check_proc(file))
 		return -EACCES;
-	if (is_known(subject.t, subject.active, file, ABI_OP_OPEN, access))
+	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
 		return 0;
-	return check_path(&file->f_path, ABI_OP_OPEN, access);
+	return judge_file(&subject, file, ABI_OP_OPEN, access);
 }
 
 /* What is open already is judged again when the rules or the image have changed. */
@@ -122,9 +122,7 @@ int HOOK(file_permission, struct file *file, int mask)
 		access |= ACCESS_READ;
 	if (mask & (MAY_WRITE | MAY_APPEND))
 		access |= ACCESS_WRITE;
-	if (!access || is_known(subject.t, subject.active, file, ABI_OP_PERMISSION, access))
-		return 0;
-	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+	return access ? judge_file(&subject, file, ABI_OP_PERMISSION, access) : 0;
 }
 
 /* Mapping an open file reads it, whatever protection is asked for now; a shared one that is open
@@ -132,20 +130,24 @@ int HOOK(file_permission, struct file *file, int mask)
 int HOOK(mmap_file, MMAP_ARGUMENTS)
 {
 	u32 access = ACCESS_READ;
+	struct subject subject;
 	int ret;
 
-	if (!file)
+	if (!file || !flags_anywhere)
 		return 0;
 	if (prot & PROT_EXEC) {
 		ret = check_loaded(file);
 		if (ret)
 			return ret;
 	}
-	if (file->f_flags & FMODE_EXEC_FLAG)
+	if ((file->f_flags & FMODE_EXEC_FLAG) || !(flags_anywhere & ABI_ACTIVE_FILE))
+		return 0;
+	subject = current_subject();
+	if (!has_flag(subject.active, ABI_ACTIVE_FILE))
 		return 0;
 	if ((flags & MAP_TYPE) != MAP_PRIVATE && (file->f_mode & FMODE_WRITE))
 		access |= ACCESS_WRITE;
-	return check_path(&file->f_path, ABI_OP_PERMISSION, access);
+	return judge_file(&subject, file, ABI_OP_PERMISSION, access);
 }
 
 int HOOK(file_mprotect, struct vm_area_struct *vma, unsigned long asked, unsigned long prot)
@@ -160,44 +162,44 @@ int HOOK(file_mprotect, struct vm_area_struct *vma, unsigned long asked, unsigne
 
 int HOOK(path_mknod, const struct path *dir, struct dentry *dentry, u32 mode, u32 dev)
 {
-	return check_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_CREATE, ACCESS_WRITE);
 }
 
 int HOOK(path_mkdir, const struct path *dir, struct dentry *dentry, u32 mode)
 {
-	return check_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_MKDIR, ACCESS_WRITE);
 }
 
 int HOOK(path_unlink, const struct path *dir, struct dentry *dentry)
 {
 	int ret = guard_entry(dir, dentry);
 
-	return ret ? ret : check_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
+	return ret ? ret : judge_entry(dir, dentry, ABI_OP_UNLINK, ACCESS_WRITE);
 }
 
 int HOOK(path_rmdir, const struct path *dir, struct dentry *dentry)
 {
 	int ret = guard_entry(dir, dentry);
 
-	return ret ? ret : check_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
+	return ret ? ret : judge_entry(dir, dentry, ABI_OP_RMDIR, ACCESS_WRITE | ACCESS_TREE);
 }
 
 int HOOK(path_symlink, const struct path *dir, struct dentry *dentry, const char *target)
 {
-	return check_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_SYMLINK, ACCESS_WRITE);
 }
 
 /* Both names are on one mount: the kernel refuses a link across two. */
 int HOOK(path_link, struct dentry *old, const struct path *dir, struct dentry *dentry)
 {
-	int ret = check_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
+	int ret = judge_entry(dir, old, ABI_OP_LINK, ACCESS_WRITE);
 
 	if (ret)
 		return ret;
 	ret = check_carried(dir, old, ABI_OP_LINK);
 	if (ret)
 		return ret;
-	return check_entry(dir, dentry, ABI_OP_LINK, ACCESS_WRITE);
+	return judge_entry(dir, dentry, ABI_OP_LINK, ACCESS_WRITE);
 }
 
 /*
@@ -214,10 +216,10 @@ int HOOK(path_rename, const struct path *old_dir, struct dentry *old, const stru
 		return ret;
 	if (dentry_mode(old) == S_IFDIR || dentry_mode(new) == S_IFDIR)
 		access |= ACCESS_TREE;
-	ret = check_entry(old_dir, old, ABI_OP_RENAME, access);
+	ret = judge_entry(old_dir, old, ABI_OP_RENAME, access);
 	if (ret)
 		return ret;
-	ret = check_entry(new_dir, new, ABI_OP_RENAME, access);
+	ret = judge_entry(new_dir, new, ABI_OP_RENAME, access);
 	if (ret || (access & ACCESS_TREE))
 		return ret;
 	ret = check_carried(old_dir, old, ABI_OP_RENAME);
@@ -228,23 +230,23 @@ int HOOK(path_rename, const struct path *old_dir, struct dentry *old, const stru
 
 int HOOK(path_chmod, const struct path *path, u32 mode)
 {
-	return check_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
+	return judge_path(path, ABI_OP_CHMOD, ACCESS_WRITE);
 }
 
 int HOOK(path_chown, const struct path *path)
 {
-	return check_path(path, ABI_OP_CHOWN, ACCESS_WRITE);
+	return judge_path(path, ABI_OP_CHOWN, ACCESS_WRITE);
 }
 
 int HOOK(path_truncate, const struct path *path)
 {
-	return check_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+	return judge_path(path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
 /* Since 6.2 for open files. */
 int HOOK(file_truncate, struct file *file)
 {
-	return check_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
+	return judge_path(&file->f_path, ABI_OP_TRUNCATE, ACCESS_WRITE);
 }
 
 #endif

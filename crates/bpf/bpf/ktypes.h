@@ -157,6 +157,7 @@ struct inode {
 	kuid_t i_uid;
 	u32 i_nlink;
 	u64 i_ino;
+	u32 i_generation;
 	struct super_block *i_sb;
 	struct hlist_head i_dentry;
 } KTYPE;

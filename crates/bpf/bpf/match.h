@@ -269,6 +269,15 @@ inline_always u32 stricter(u32 a, u32 b)
                                                                                                    \
 			if (m.state >= m.sink_end)                                                 \
 				bpf_loop(ABI_PATH_MAX / CHUNK + 1, step_##NAME, &m, 0);            \
+			if (l->flags & LOOKUP_DIRECTORY) {                                         \
+				u32 class = m.classes + ('/' << 1);                                \
+                                                                                                   \
+				keep(class);                                                       \
+				class &= (BYTES)-2;                                                \
+				class = *(const u16 *)(t->bytes + class);                          \
+				l->answer = word_##NAME(t, m.state + class);                       \
+				return 0;                                                          \
+			}                                                                          \
 			row = word_##NAME(t, m.state);                                             \
 		} else if (l->flags & LOOKUP_BYTES) {                                              \
 			u32 state = a->start, bytes = l->bytes, class;                             \
@@ -301,10 +310,103 @@ inline_always u32 stricter(u32 a, u32 b)
 		return 0;                                                                          \
 	}
 
+/*
+ * Goes on with a name from the state that its directory's path led to. 1 when the access passes
+ * without a word, or when the image's source class is known; 0 when lookup() has to say.
+ */
+#define DEFINE_NAME(NAME, BYTES)                                                                   \
+	verified_once int name_##NAME(u32 slot, u32 id, struct name *n)                            \
+	{                                                                                          \
+		const u8 *table, *classes, *p;                                                     \
+		struct table_##NAME *t;                                                            \
+		struct rs_automaton *a;                                                            \
+		struct rs_header *h;                                                               \
+		u32 zero = 0, which, row, state, base;                                             \
+		void *inner;                                                                       \
+                                                                                                   \
+		inner = bpf_map_lookup_elem(&rules_##NAME, &slot);                                 \
+		if (!inner || !n)                                                                  \
+			return 0;                                                                  \
+		t = bpf_map_lookup_elem(inner, &zero);                                             \
+		if (!t)                                                                            \
+			return 0;                                                                  \
+		h = (struct rs_header *)t->bytes;                                                  \
+		which = n->automaton;                                                              \
+		if (h->id != id || h->abi != ABI_VERSION || which >= ABI_AUTOMATON_COUNT)          \
+			return 0;                                                                  \
+		a = &h->automata[which];                                                           \
+		state = n->state;                                                                  \
+		if (!state) {                                                                      \
+			/* Nothing depends on the path, nor on whether there is one. */            \
+			row = word_##NAME(t, a->start);                                            \
+			if (a->start >= a->sink_end || row != a->nothing)                          \
+				return 0;                                                          \
+			state = a->start;                                                          \
+		}                                                                                  \
+		if (state >= a->sink_end) {                                                        \
+			table = t->bytes;                                                          \
+			base = a->classes;                                                         \
+			keep(base);                                                                \
+			base &= (BYTES)-2;                                                         \
+			classes = table + base;                                                    \
+			_Pragma("unroll") for (u32 from = 0; from < SHORT_NAME; from += 8)         \
+			{                                                                          \
+				if (from >= n->len)                                                \
+					break;                                                     \
+				p = n->bytes + from;                                               \
+				_Pragma("unroll") for (int i = 0; i < 8; i++) STEP(i, (BYTES)-4);  \
+			}                                                                          \
+		}                                                                                  \
+		row = word_##NAME(t, state);                                                       \
+		if (which == ABI_AUTOMATON_SOURCE) {                                               \
+			n->answer = row;                                                           \
+			return 1;                                                                  \
+		}                                                                                  \
+		base = word_##NAME(t, row);                                                        \
+		base = word_##NAME(t, base + n->source * 4);                                       \
+		row = word_##NAME(t, row + 4) + base;                                              \
+		if (!is_quiet(word_##NAME(t, row + n->variant * 4)))                               \
+			return 0;                                                                  \
+		return !(n->flags & LOOKUP_READ_TOO) ||                                            \
+		       is_quiet(word_##NAME(t, row + (n->variant & ABI_VARIANT_OWNER) * 4));       \
+	}
+
+/* It passes, whatever terminal and arguments are, and nobody is told. */
+inline_always int is_quiet(u32 answer)
+{
+	return (answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS &&
+	       ((answer >> ABI_CAUSE_SHIFT) & ABI_CAUSE_MASK) != ABI_CAUSE_BRANCH;
+}
+
 DEFINE_CLASS(64k, ABI_BYTES_64K)
 DEFINE_CLASS(512k, ABI_BYTES_512K)
 DEFINE_CLASS(4m, ABI_BYTES_4M)
 DEFINE_CLASS(32m, ABI_BYTES_32M)
+DEFINE_NAME(64k, ABI_BYTES_64K)
+DEFINE_NAME(512k, ABI_BYTES_512K)
+DEFINE_NAME(4m, ABI_BYTES_4M)
+DEFINE_NAME(32m, ABI_BYTES_32M)
+
+/* Whether the ruleset that `active` names answers for a name, as `name_*` does. */
+verified_once int look_up_name(u64 active, struct name *n)
+{
+	u32 slot = (active >> ABI_ACTIVE_SLOT_SHIFT) & ABI_ACTIVE_SLOT_MASK;
+	u32 id = (u32)active;
+
+	if (!n)
+		return 0;
+	switch ((active >> ABI_ACTIVE_CLASS_SHIFT) & ABI_ACTIVE_CLASS_MASK) {
+	case ABI_CLASS_64K:
+		return name_64k(slot, id, n);
+	case ABI_CLASS_512K:
+		return name_512k(slot, id, n);
+	case ABI_CLASS_4M:
+		return name_4m(slot, id, n);
+	case ABI_CLASS_32M:
+		return name_32m(slot, id, n);
+	}
+	return 0;
+}
 
 /*
  * Asks the ruleset that `active` names. 0, or 1 when it is not there: the table was switched and

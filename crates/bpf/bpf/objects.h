@@ -15,7 +15,7 @@
 /* What the kernel asks only to know, and does not log, is no use of a capability. */
 int HOOK(capable, const struct cred *cred, struct user_namespace *ns, int cap, unsigned int opts)
 {
-	if (opts & CAP_OPT_NOAUDIT)
+	if ((opts & CAP_OPT_NOAUDIT) || !(flags_anywhere & ABI_ACTIVE_CAPABILITY))
 		return 0;
 	return deny_if(check_bytes(ABI_AUTOMATON_CAPABILITY, ABI_OP_CAPABLE, cap + 1));
 }
@@ -55,7 +55,7 @@ inline_always int check_sock(struct socket *socket, u32 operation)
 
 int HOOK(socket_create, int family, int type, int protocol, int kern)
 {
-	if (kern)
+	if (kern || !(flags_anywhere & ABI_ACTIVE_NETWORK))
 		return 0;
 	return check_socket(family, type, protocol, ABI_OP_SOCKET_CREATE);
 }

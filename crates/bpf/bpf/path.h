@@ -147,6 +147,22 @@ inline_always u32 sequence(const void *lock)
 	return n;
 }
 
+/*
+ * The counters have 31 bits: who renames without pause has them where they were after an hour. So
+ * what is known by them is forgotten long before. The timer ticks 100 to 1,000 times a second.
+ */
+#define FRESH_TICKS 8192
+
+inline_always u32 ticks(void)
+{
+	return (u32)bpf_jiffies64();
+}
+
+inline_always int is_fresh(u32 since)
+{
+	return ticks() - since < FRESH_TICKS;
+}
+
 /* Sets where the path starts: at the workload's root directory, or at the top. */
 inline_always void settle(struct scratch *s)
 {

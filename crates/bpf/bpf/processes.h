@@ -8,8 +8,26 @@
 
 #include "guard.h"
 #include "starting.h"
+#include "shortcut.h"
 
 /* === starting === */
+
+/* Whether a program runs without a word, by the short way: not when it enters a workload, and not
+ * when it has no name any more. */
+inline_always int may_run(struct task_ctx *t, struct file *file)
+{
+	struct subject s = {.t = t};
+	struct dentry *dentry = file->f_path.dentry;
+
+	if (t->entering && t->entering != t->workload)
+		return 0;
+	s.active = active_of(t->workload);
+	if (!has_flag(s.active, ABI_ACTIVE_PROCESS))
+		return 1;
+	if (!dentry->d_inode->i_nlink)
+		return 0;
+	return may_pass(&s, file->f_path.mnt, dentry, ACCESS_PROCESS);
+}
 
 /*
  * A task of the host that executes something inside a bound cgroup enters that workload: it is the
@@ -33,17 +51,19 @@ inline_always int check_image(struct linux_binprm *bprm)
 		if (!t->workload && (!t->entering || !active_of(t->entering)))
 			note_execve();
 		t->opened_ino = 0;
-		if (BPF_CORE_READ(bprm, interp) == BPF_CORE_READ(bprm, filename)) {
+		if (bprm->interp == bprm->filename) {
 			/* The first round of this execve; an earlier one may have failed while it
 			 * waited. */
 			t->pending_active = 0;
-			t->pending_argc = BPF_CORE_READ(bprm, argc);
+			t->pending_argc = bprm->argc;
 		}
 	} else if (current_cgroup_workload()) {
 		/* It could not be remembered that the task is in the workload now. */
 		count_loss(ABI_LOSS_NO_MEMORY);
 		return -ENOMEM;
 	}
+	if (!(flags_anywhere & ABI_ACTIVE_PROCESS) || (t && may_run(t, bprm->file)))
+		return 0;
 	vfsmount = (u64)BPF_CORE_READ(bprm, file, f_path.mnt);
 	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
 	return deny_if(check_program(vfsmount, dentry, ABI_OP_EXEC, 0));
@@ -104,12 +124,12 @@ inline_always void learn_loader(u32 workload, u64 ino, u32 dev)
 inline_always void note_opened(struct file *file)
 {
 	struct task_ctx *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), NULL, 0);
-	u64 inode = 0;
+	struct inode *inode = file->f_path.dentry->d_inode;
 
 	if (!t)
 		return;
-	read_at(&inode, file->f_path.dentry, struct dentry, d_inode);
-	identify(inode, &t->opened_ino, &t->opened_dev);
+	t->opened_ino = inode->i_ino;
+	t->opened_dev = inode->i_sb->s_dev;
 }
 
 /*
@@ -241,7 +261,7 @@ int HOOK(bprm_committed_creds, struct linux_binprm *bprm)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_ctx *t = bpf_task_storage_get(&tasks, task, NULL, 0);
-	u64 dentry, inode = 0;
+	struct inode *inode;
 
 	if (!t)
 		return 0;
@@ -255,9 +275,9 @@ int HOOK(bprm_committed_creds, struct linux_binprm *bprm)
 	t->loaded_ino = 0;
 	if (t->pending_active && check_arguments(t, bprm->p, bprm->argc))
 		bpf_send_signal(SIGKILL);
-	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
-	read_at(&inode, dentry, struct dentry, d_inode);
-	identify(inode, &t->exe_ino, &t->exe_dev);
+	inode = bprm->file->f_path.dentry->d_inode;
+	t->exe_ino = inode->i_ino;
+	t->exe_dev = inode->i_sb->s_dev;
 	t->loading = LOADING_NOTHING;
 	if (t->opened_ino)
 		learn_loader(t->workload, t->opened_ino, t->opened_dev);

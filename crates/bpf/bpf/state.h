@@ -85,6 +85,8 @@ enum lookup_flag {
 	LOOKUP_ARGUMENTS = 8,
 	/* The object is in `bytes`. */
 	LOOKUP_BYTES = 16,
+	/* The path is a directory's: the answer is the state after it and a `/`. */
+	LOOKUP_DIRECTORY = 32,
 };
 
 struct lookup {
@@ -101,6 +103,28 @@ struct lookup {
 	u32 answer;
 	/* In: which lists of allowed arguments hold, a bit each. */
 	u32 lists[ABI_ARGUMENT_LISTS / 32];
+};
+
+#define SHORT_NAME 64
+
+/* The last name of a path, if it is short, to be looked up from where its directory's path led. */
+struct name {
+	/* Zeros behind it. */
+	u8 bytes[SHORT_NAME];
+	u32 len;
+	/* In: state before the name; 0: before any path. */
+	u32 state;
+	/* In, as in `struct lookup`. */
+	u32 automaton;
+	u32 flags;
+	u32 source;
+	u32 variant;
+	/* Out: the source class for the source automaton. */
+	u32 answer;
+	/* Out: the kernel's counters when its path was as it was looked up. */
+	u32 rename_seq;
+	u32 mount_seq;
+	u32 since;
 };
 
 /* What the caller knows of a decision. */
@@ -156,7 +180,8 @@ struct remembered {
 	u32 passes;
 	/* Bit n: variant n was decided, passes, and was reported. */
 	u32 audited;
-	u32 pad;
+	/* When, see is_fresh(). */
+	u32 since;
 };
 
 /* Whether the first file that a task maps to execute is the program that it runs. */
@@ -202,6 +227,11 @@ struct task_ctx {
 	struct remembered remembered[ABI_REMEMBERED];
 	/* What is being decided now, as it would be remembered. */
 	struct remembered candidate;
+	/* The directory that something is to be found out about. */
+	u64 asked_mount;
+	u64 asked_directory;
+	/* The name that is looked up; the stack is short. */
+	struct name name;
 };
 
 struct {
