@@ -285,7 +285,7 @@ fn list(state: &State) -> Value {
     let listed = state.containers.iter().map(|(id, inspection)| {
         let pid = inspection
             .get("State")
-            .map_or(json!(1), |state| state["Pid"].clone());
+            .map_or_else(|| json!(1), |state| state["Pid"].clone());
         json!({"Id": id, "Pid": pid, "Names": ["x"], "State": "running"})
     });
     Value::Array(listed.collect())
