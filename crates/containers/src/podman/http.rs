@@ -29,6 +29,9 @@ const LARGEST_ANSWER: usize = 16 << 20;
 /// The largest thing in an event are the container's labels.
 const LARGEST_EVENT: usize = 1 << 20;
 
+/// How Podman ends the reason when a container is not there, whatever the status.
+const REMOVED: &str = "no such container";
+
 /// A question was not answered.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
@@ -64,9 +67,21 @@ pub(super) enum HttpError {
 }
 
 impl HttpError {
-    /// The thing that was asked for does not exist.
+    /// The thing that was asked for does not exist. Podman calls it an error of its own when a
+    /// container is removed while it answers.
     pub(super) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+        match self {
+            Self::Refused { status, why, .. } => {
+                *status == StatusCode::NOT_FOUND || why.ends_with(REMOVED)
+            }
+            Self::Connect { .. }
+            | Self::Http { .. }
+            | Self::Question { .. }
+            | Self::Deadline { .. }
+            | Self::TooLarge { .. }
+            | Self::Json { .. }
+            | Self::Other { .. } => false,
+        }
     }
 
     /// Other questions would not be answered either.

@@ -19,7 +19,11 @@ mod fake;
     reason = "generated code"
 )]
 mod proto {
-    include!(concat!(env!("OUT_DIR"), "/server/containerd.rs"));
+    pub(crate) mod runtime {
+        pub(crate) mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/server/runtime.v1.rs"));
+        }
+    }
 }
 
 use fake::Fake;

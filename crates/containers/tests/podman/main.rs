@@ -164,6 +164,18 @@ async fn a_container_ends_is_started_again_and_is_removed() {
 }
 
 #[tokio::test]
+async fn a_container_that_is_removed_while_podman_answers_has_ended() {
+    let fake = Fake::running();
+    let mut watched = Watched::synced(&fake).await;
+    fake.run("aa", 10);
+    fake.emit(&event("start", "aa"));
+    assert_eq!(watched.started().await.pid, 10);
+    fake.container("aa", json!(null));
+    fake.emit(&event("died", "aa"));
+    assert_eq!(watched.next().await, stopped("aa"));
+}
+
+#[tokio::test]
 async fn events_that_come_twice_or_late_change_nothing() {
     let fake = Fake::running();
     let mut watched = Watched::synced(&fake).await;
