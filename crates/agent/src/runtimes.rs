@@ -122,7 +122,7 @@ mod tests {
             choices.retain(|choice| choice.kind == Kind::Containerd || *choice == podman);
             choices
         };
-        assert_eq!(replaced("none"), [podman.clone()]);
+        assert_eq!(replaced("none"), std::slice::from_ref(&podman));
         let here = Choice::at(Kind::Containerd, "/x.sock");
         assert_eq!(replaced("unix:///x.sock"), [podman.clone(), here]);
         assert_eq!(choices(None, Some("auto")).unwrap(), anything());
