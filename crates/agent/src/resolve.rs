@@ -58,7 +58,7 @@ fn resolve(root: BorrowedFd<'_>, prefix: &[u8], path: &[u8]) -> Option<Vec<u8>> 
     while !existing.is_empty() {
         if let Some(mut real) = real_path(root, prefix, existing) {
             let rest = path.get(existing.len()..)?;
-            if real == b"/" {
+            if real == b"/" && !rest.is_empty() {
                 real.clear();
             }
             real.extend_from_slice(rest);
