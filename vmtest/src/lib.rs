@@ -42,6 +42,15 @@ pub fn only_in_the_guest() {
     );
 }
 
+/// How often a test repeats something that it repeats `all` times in the long run, which is
+/// `cargo xtask test --all-kernels` or `--kernel`: a tenth of that in the default run.
+pub fn times(all: usize) -> usize {
+    match std::env::var_os("GORGET_LONG_RUN") {
+        Some(_) => all,
+        None => all / 10,
+    }
+}
+
 /// Whether the guest was booted with `bpf` among its security modules: without it nothing is denied.
 pub fn has_bpf_lsm() -> bool {
     let modules = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();

@@ -9,7 +9,7 @@
     reason = "drives containerd's command line tool"
 )]
 
-use gorget_vmtest::{Agent, Containerd, TIMEOUT};
+use gorget_vmtest::{Agent, Containerd, TIMEOUT, times};
 use libbpf_rs::query::MapInfoIter;
 use libbpf_rs::{MapCore as _, MapHandle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -128,7 +128,7 @@ fn resident(agent: &Agent) -> u64 {
 }
 
 #[test]
-fn three_hundred_containers_leave_nothing_behind_while_policies_change() {
+fn containers_by_the_hundred_leave_nothing_behind_while_policies_change() {
     let _containerd = Containerd::start();
     make_root();
     let secret = policy("secret", "/data/secret");
@@ -144,7 +144,8 @@ fn three_hundred_containers_leave_nothing_behind_while_policies_change() {
     agent.wait_until("the first are released", || bound() == 0);
     let (before, resident_before) = (Held::by(&agent), resident(&agent));
 
-    churn(300, |ended| change(&mut agent, ended));
+    let containers = times(300);
+    churn(containers, |ended| change(&mut agent, ended));
     agent.wait_until("all are released", || bound() == 0);
     agent.wait_until("nothing more is held", {
         let pid = agent.pid();
@@ -153,7 +154,7 @@ fn three_hundred_containers_leave_nothing_behind_while_policies_change() {
     });
     let (after, resident_after) = (Held::by(&agent), resident(&agent));
     println!(
-        "300 containers, a change of policies after each: {before:?} and {resident_before} KiB \
+        "{containers} containers, a change of policies after each: {before:?} and {resident_before} KiB \
          before, {after:?} and {resident_after} KiB after"
     );
     assert_eq!(before, after);

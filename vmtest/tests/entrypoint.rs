@@ -6,7 +6,7 @@
     reason = "drives the runtimes' command line tools"
 )]
 
-use gorget_vmtest::{Agent, Containerd, JOB, TIMEOUT, alert_field, only_in_the_guest};
+use gorget_vmtest::{Agent, Containerd, JOB, TIMEOUT, alert_field, only_in_the_guest, times};
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+/// In the long run.
 const ATTACKS: usize = 50;
 const SECRET: &str = "the secret";
 const SETTINGS: &str = "/etc/gorget/hook.json";
@@ -148,7 +149,7 @@ fn containerd_waits_for_the_agent_by_the_hook() {
     let root = root();
     assert_eq!(ctr("attack", &root), SECRET);
     let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
-    for n in 0..ATTACKS {
+    for n in 0..times(ATTACKS) {
         let name = format!("attack-{n}");
         let said = ctr(&name, &root);
         assert!(!said.contains(SECRET), "attack {n}: {said}");
@@ -169,7 +170,7 @@ fn without_anybody_waiting_it_is_measured_and_said_how_late_the_rules_are() {
     assert_eq!(ctr("attack", &root), SECRET);
     let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
     let (mut in_time, mut late, mut ended, mut read) = (0, Vec::new(), 0, 0);
-    for n in 0..ATTACKS {
+    for n in 0..times(ATTACKS) {
         let name = format!("attack-{n}");
         let has_read = ctr(&name, &root).contains(SECRET);
         read += usize::from(has_read);
@@ -191,8 +192,9 @@ fn without_anybody_waiting_it_is_measured_and_said_how_late_the_rules_are() {
     }
     late.sort_by(f64::total_cmp);
     println!(
-        "of {ATTACKS} containers: {in_time} had their rules in time, {} were late (ms: {late:?}), \
+        "of {} containers: {in_time} had their rules in time, {} were late (ms: {late:?}), \
          {ended} had ended; {read} have read the secret",
+        times(ATTACKS),
         late.len()
     );
     all_released(&mut agent);
@@ -206,7 +208,7 @@ fn docker_waits_for_the_agent_by_the_hook() {
     docker.import(&root());
     assert_eq!(docker.attack("attack"), SECRET);
     let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
-    for n in 0..ATTACKS {
+    for n in 0..times(ATTACKS) {
         let name = format!("attack-{n}");
         let said = docker.attack(&name);
         assert!(!said.contains(SECRET), "attack {n}: {said}");

@@ -8,7 +8,7 @@
     reason = "drives the runtimes' command line tools"
 )]
 
-use gorget_vmtest::{Agent, Containerd, TIMEOUT, alert_field, only_in_the_guest};
+use gorget_vmtest::{Agent, Containerd, TIMEOUT, alert_field, only_in_the_guest, times};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use std::time::Instant;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
+/// In the long run.
 const ATTACKS: usize = 50;
 const SECRET: &str = "the secret";
 const IMAGE: &str = "docker.io/library/shop:1";
@@ -359,7 +360,7 @@ fn containerd_waits_for_the_agent_by_nri() {
         assert!(said.contains(SECRET), "{said}");
         let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
         agent.wait_for("asks by NRI before it starts containers");
-        for n in 0..ATTACKS {
+        for n in 0..times(ATTACKS) {
             let name = format!("attack-{n}");
             let said = kubelet.run(&pod.name, &sandbox, &name).await;
             assert!(!said.contains(SECRET), "{name}: {said}");

@@ -116,6 +116,10 @@ pub struct Kernel {
     links: Vec<(String, Link)>,
     /// The kernel's numbers of them.
     program_ids: BTreeSet<u32>,
+    /// How often the kernel has left out one of them, as of the last time that somebody looked.
+    skipped: u64,
+    /// Looks again when it is 0.
+    until_skipped: u32,
     left_out: Vec<LeftOut>,
     enrol: Link,
     workloads: MapHandle,
@@ -175,6 +179,8 @@ impl Kernel {
         let mut kernel = Self {
             links,
             program_ids,
+            skipped: 0,
+            until_skipped: 0,
             left_out,
             enrol,
             workloads,
@@ -481,12 +487,16 @@ impl Kernel {
     /// # Errors
     ///
     /// When the counters cannot be read.
-    pub fn losses(&self) -> Result<Vec<Loss>, ApplyError> {
+    pub fn losses(&mut self) -> Result<Vec<Loss>, ApplyError> {
         let mut new = Vec::new();
+        if self.until_skipped == 0 {
+            self.skipped = self.count_skipped();
+        }
+        self.until_skipped = (self.until_skipped + 1) % SKIPPED_EVERY;
         let stages = (0u32..).zip(LossStage::ALL);
         for ((key, stage), told) in stages.zip(self.told.losses_told) {
             let total = match stage {
-                LossStage::Skipped => self.skipped(),
+                LossStage::Skipped => self.skipped,
                 _ => self.counted(key)?,
             };
             if total > told {
@@ -516,7 +526,7 @@ impl Kernel {
     }
 
     /// How often the kernel has left out one of the programs.
-    fn skipped(&self) -> u64 {
+    fn count_skipped(&self) -> u64 {
         ProgInfoIter::default()
             .filter(|program| self.program_ids.contains(&program.id))
             .map(|program| program.recursion_misses)
@@ -658,6 +668,8 @@ fn put_u64(bytes: &mut [u8], at: usize, values: &[u64]) {
     room.zip(values).for_each(|(to, from)| *to = from);
 }
 
+/// Asking the kernel about all of its programs takes it a millisecond: done once in so many times.
+const SKIPPED_EVERY: u32 = 16;
 /// A clock that is further off was set; measuring is far more exact.
 const CLOCK_SET_MICROS: u64 = 100_000;
 /// Where losses are counted in the kernel; the other stages are the agent's.

@@ -15,8 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The scenarios take minutes under emulation on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(3600);
+/// All tests of a kernel, in full, under emulation on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
 
 /// Runs each test program that a pattern finds, and ends with 1 when one failed.
 const COMMAND: &str = "failed=0; for t in PATTERN; do \
@@ -33,7 +33,7 @@ const NEWER: &str = "t_nri";
 const ELSEWHERE: &str = "t_nri t_apparmor";
 
 /// What the rest of the default run leaves out.
-const APART: &str = "t_churn t_survival t_switching t_entrypoint t_nri t_apparmor";
+const APART: &str = "t_churn t_survival t_switching t_entrypoint t_nri t_apparmor t_audit_only";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,8 @@ pub(super) struct Guest {
     tests: &'static str,
     /// Names that are left out.
     except: &'static str,
+    /// Tests that repeat something do it as often as in the long run.
+    in_full: bool,
 }
 
 impl Guest {
@@ -59,6 +61,7 @@ impl Guest {
         append: "",
         tests: LASTING,
         except: "",
+        in_full: false,
     };
 
     /// What the default run tests besides 6.1: the newest kernel that a Debian release has.
@@ -67,8 +70,9 @@ impl Guest {
         user_space: Suite::Bookworm,
         remark: " in short",
         append: "",
-        tests: "t_kernels t_agent t_conformance",
+        tests: "t_kernels t_conformance",
         except: "",
+        in_full: false,
     };
 
     /// containerd 1.7, which can be had to ask before it starts containers.
@@ -79,6 +83,7 @@ impl Guest {
         append: "",
         tests: NEWER,
         except: "",
+        in_full: false,
     };
 
     /// Everything that there is for a kernel.
@@ -95,6 +100,7 @@ impl Guest {
             append: "",
             tests,
             except: ELSEWHERE,
+            in_full: true,
         }
     }
 
@@ -107,6 +113,7 @@ impl Guest {
             append: "lsm=lockdown,yama,apparmor",
             tests: "t_kernels t_conformance t_audit_only t_apparmor",
             except: "",
+            in_full: false,
         }
     }
 
@@ -114,6 +121,7 @@ impl Guest {
     pub(super) fn default_run() -> Vec<Self> {
         let rest = Self {
             except: APART,
+            in_full: false,
             ..Self::of(Kernel::V6_1)
         };
         vec![
@@ -132,6 +140,9 @@ impl Guest {
         let others = Kernel::ALL.into_iter().filter(|k| *k != Kernel::V5_10);
         all.extend(others.map(Self::without_bpf));
         all.push(Self::TRIXIE);
+        for guest in &mut all {
+            guest.in_full = true;
+        }
         all
     }
 
@@ -220,7 +231,12 @@ fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
     let job = Job {
         files: files.to_vec(),
         command: format!(
-            "export GORGET_KERNEL={name}; {}",
+            "export GORGET_KERNEL={name}{}; {}",
+            if guest.in_full {
+                " GORGET_LONG_RUN=1"
+            } else {
+                ""
+            },
             COMMAND
                 .replace("PATTERN", guest.tests)
                 .replace("EXCEPT", guest.except)
