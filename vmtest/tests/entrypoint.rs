@@ -234,6 +234,8 @@ impl Docker {
             .args(["--containerd", "/run/containerd/containerd.sock"])
             .args(["--bridge", "none", "--iptables=false"])
             .args(["--log-level", "error"])
+            // What the hook's installation looks for makes Docker believe that systemd runs.
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
             .env("PATH", path)
             .stdin(Stdio::null())
             .spawn()
@@ -312,7 +314,8 @@ fn a_hook_without_an_agent_lets_containers_start_or_not_and_counts_them() {
     drop(settings);
     let _settings = Settings::new(r#"{"whenAgentIsDown": "shut"}"#);
     let said = ctr("attack", &root);
-    assert!(said.contains("expected `open` or `closed`"), "{said}");
+    // containerd does not pass on why.
+    assert!(said.contains("failed to create shim task"), "{said}");
     assert!(!said.contains(SECRET), "{said}");
 }
 
@@ -329,7 +332,7 @@ fn answer(message: &[u8]) -> String {
 
 #[test]
 fn the_hooks_socket_says_what_is_wrong_with_a_message() {
-    let agent = Agent::start("");
+    let mut agent = Agent::start("");
     for (message, expected) in [
         (vec![b' '; (1 << 20) + 1], "more than 1048576 bytes"),
         (b"{\"starting\":".to_vec(), "malformed: EOF"),
@@ -378,9 +381,6 @@ fn the_hooks_socket_says_what_is_wrong_with_a_message() {
     fs::set_permissions("/run/gorget", Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions("/run/gorget/hook.sock", Permissions::from_mode(0o666)).unwrap();
     let said = hook();
-    assert!(
-        said.contains("the sender is user 65534, only user 0 may"),
-        "{said}"
-    );
-    drop(agent);
+    assert!(said.contains("no answer from the agent"), "{said}");
+    agent.wait_for("the sender is user 65534, only user 0 may announce containers");
 }
