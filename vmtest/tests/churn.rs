@@ -140,7 +140,7 @@ fn containers_by_the_hundred_leave_nothing_behind_while_policies_change() {
         agent.wait_for("other.yaml` is in force: other");
     };
     // What is allocated once is allocated by the first.
-    churn(15, |ended| change(&mut agent, ended));
+    churn(15, |ended| change(&mut agent, ended + 3));
     agent.wait_until("the first are released", || bound() == 0);
     let (before, resident_before) = (Held::by(&agent), resident(&agent));
 

@@ -24,7 +24,7 @@ const COMMAND: &str = "failed=0; for t in PATTERN; do \
     ./$t --test-threads=1 --color=never || failed=1; done; exit $failed";
 
 /// Tests that take minutes each: in the default run they have a guest of their own, beside the others.
-const LASTING: &str = "t_churn t_survival t_switching t_entrypoint";
+const LASTING: &str = "t_survival t_switching";
 
 /// Tests that need runtimes newer than bookworm's.
 const NEWER: &str = "t_nri";
