@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every scenario of `conformance/` that a profile can express, performed by processes that AppArmor
-//! confines, on a kernel without BPF LSM; and random policies, decided by the kernel's own reading of
-//! the profile.
+//! confines, on a kernel without BPF LSM; and the agent with AppArmor as what enforces. Random policies
+//! are compared on the host (`crates/profiles/tests/meaning`).
 //!
 //! AppArmor says only whether something is denied, so that is compared. Programs are started in their
 //! part of the profile by an actor that is not confined, as a container runtime does it.
