@@ -388,10 +388,13 @@ impl Lowering<'_> {
             "ptrace",
             "signal",
             "dbus",
-            "unix",
         ] {
             text.push_str(what);
             text.push_str(",\n");
+        }
+        // What local sockets do. The line lets them be made, too, whatever is said of sockets.
+        if objects.has_local_sockets() {
+            text.push_str("unix,\n");
         }
         let lines = |text: &mut String, title: &str, lines: &[String]| {
             if !lines.is_empty() {

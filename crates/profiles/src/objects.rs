@@ -81,6 +81,13 @@ impl Objects<'_> {
         }
     }
 
+    /// Whether local sockets of any type can be made. Policies name all types of them or none.
+    pub(crate) fn has_local_sockets(&self) -> bool {
+        TYPES.iter().any(|(kind, _)| {
+            self.outcome(self.socket(AF_UNIX, *kind, usual(AF_UNIX, *kind))) != Outcome::Block
+        })
+    }
+
     /// Lines about sockets.
     pub(crate) fn network(&self) -> Vec<String> {
         let of = |family, kind| self.outcome(self.socket(family, kind, usual(family, kind)));

@@ -6,11 +6,11 @@ use expect_test::{Expect, expect};
 use gorget_engine::PolicySet;
 use gorget_model::{Mode, Posture, Postures};
 use gorget_policy::parse;
-use gorget_profiles::{Confined, profile};
+use gorget_profiles::{Confined, Profile, profile};
 use std::sync::Arc;
 
-/// The profile without what is always there, and its limits, for what is under `spec`.
-fn check(posture: Posture, spec: &str, expected: &Expect) {
+/// The profile for what is under `spec`.
+fn lowered(posture: Posture, spec: &str) -> Profile {
     let text = format!(
         "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{ name: p }}\n\
          spec:\n  selector: {{ matchLabels: {{ kubearmor.io/container.name: web }} }}\n{spec}"
@@ -18,7 +18,7 @@ fn check(posture: Posture, spec: &str, expected: &Expect) {
     let parsed = parse("p.yaml", &text);
     assert_eq!(parsed.policies.len(), 1, "{:?}", parsed.problems);
     let policies = parsed.policies.into_iter().map(Arc::new).collect();
-    let written = profile(&Confined {
+    profile(&Confined {
         name: "kubearmor_web",
         set: &PolicySet::new(policies, Postures::all(posture)),
         mode: Mode::Enforced,
@@ -26,7 +26,12 @@ fn check(posture: Posture, spec: &str, expected: &Expect) {
         parts: &[],
         log: false,
     })
-    .unwrap();
+    .unwrap()
+}
+
+/// Compares it, without what is always there, and its limits.
+fn check(posture: Posture, spec: &str, expected: &Expect) {
+    let written = lowered(posture, spec);
     const ALWAYS: [&str; 8] = [
         "mount,",
         "remount,",
@@ -94,6 +99,16 @@ fn blocked_objects_are_denied() {
               deny /**/nc x,
             }"#]],
     );
+}
+
+#[test]
+fn local_sockets_are_denied_with_all_others() {
+    let written = lowered(
+        Posture::Audit,
+        "  network: { matchProtocols: [ { protocol: all } ] }\n",
+    );
+    let mut lines = written.text.lines().map(str::trim);
+    assert!(!lines.any(|line| line.starts_with("network") || line == "unix,"));
 }
 
 #[test]
