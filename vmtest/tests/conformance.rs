@@ -227,18 +227,19 @@ impl InVm {
     }
 
     fn take_policies_away(&mut self, next: &Scenario) {
-        let Some((agent, posture, host)) = &mut self.agent else {
+        let Some((mut agent, posture, host)) = self.agent.take() else {
             return;
         };
-        if *posture != next.set.postures || *host != host_of(&next.workload) {
-            self.agent = None;
-            self.in_force = false;
-            return;
-        }
         if self.in_force {
             agent.remove_policy(POLICY_FILE);
             agent.wait_for("no policy is in force for `");
             self.in_force = false;
+        }
+        if posture == next.set.postures && host == host_of(&next.workload) {
+            self.agent = Some((agent, posture, host));
+        } else {
+            // The next one goes on with its programs: loading them takes half a minute here.
+            assert!(agent.stop().success());
         }
     }
 
