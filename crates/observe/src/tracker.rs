@@ -274,12 +274,13 @@ fn data(operation: Operation, object: &Object) -> String {
     match operation.category() {
         Category::Network | Category::Capability => format!("lsm={hook} {}", resource(object)),
         Category::Dns => format!("lsm={hook} domain={}", resource(object)),
-        Category::Syscall => match object {
-            Object::Syscall { call, path: _ } => {
+        Category::Syscall => {
+            if let Object::Syscall { call, path: _ } = object {
                 format!("syscall=SYS_{}", call.name().to_ascii_uppercase())
+            } else {
+                String::new()
             }
-            _ => String::new(),
-        },
+        }
         Category::Process | Category::File | Category::Device | Category::Preset => {
             format!("lsm={hook}")
         }
@@ -288,10 +289,11 @@ fn data(operation: Operation, object: &Object) -> String {
 
 /// COMPAT: KubeArmor names the preset in the place of the enforcer.
 fn enforcer(operation: Operation) -> &'static str {
-    let preset = match operation {
-        Operation::Preset(preset) => preset,
-        Operation::Syscall => return "eBPF Monitor",
-        _ => return "BPFLSM",
+    if operation == Operation::Syscall {
+        return "eBPF Monitor";
+    }
+    let Operation::Preset(preset) = operation else {
+        return "BPFLSM";
     };
     match preset {
         Preset::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
