@@ -105,7 +105,7 @@ fn removing_a_directory_in_home_gives_the_alert_of_the_example() {
         ("Result", "Passed"),
         ("Type", "MatchedPolicy"),
         ("ContainerName", "ubuntu-1"),
-        ("NamespaceName", "default"),
+        ("NamespaceName", "container_namespace"),
         ("Labels", "container=ubuntu-1"),
         ("Enforcer", "eBPF Monitor"),
         ("Cwd", "/"),
@@ -338,8 +338,8 @@ fn another_agent_goes_on_observing_and_the_end_of_all_ends_it() {
     // Nobody reads now; the kernel keeps it for the next.
     assert_eq!(caller.calls("rmdir /home/jane"), Done::Passed);
     let mut agent = Agent::start_again("");
-    let alert = agent.next_alert();
-    assert_eq!(field(&alert, "Resource"), "/home/jane");
+    let alert = agent.alert_about("/home/jane");
+    assert_eq!(field(&alert, "Data"), "syscall=SYS_RMDIR");
     assert!(is_observing());
     drop(agent);
     assert!(!fs::exists("/sys/fs/bpf/gorget").unwrap());

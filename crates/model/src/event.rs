@@ -2,6 +2,7 @@
 //! What people are told. Field names of the wire forms are in `gorget-telemetry`.
 
 use crate::{Category, Workload};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Anything a feed delivers.
@@ -109,8 +110,8 @@ pub struct Alert {
     pub data: String,
     /// What was done.
     pub action: AlertAction,
-    /// `Passed` or `Permission denied`.
-    pub result: &'static str,
+    /// `Passed`, `Permission denied`, or how a system call failed.
+    pub result: Cow<'static, str>,
     /// Which mechanism decided, such as `BPFLSM`.
     pub enforcer: &'static str,
 }

@@ -10,13 +10,16 @@ use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Cause, Event, KernelEvent, Node, Object, Operation,
     Outcome, PolicyRef, Preset, Process, Socket, TaskInfo, Workload,
 };
-use nix::errno::Errno;
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Ended rulesets whose rules are still known. An event waits in the ring buffer for milliseconds;
 /// this many changes of policy do not happen in that time.
 const ENDED_RULESETS: usize = 1024;
+
+/// A call was interrupted (errno(3)).
+const EINTR: i32 = 4;
 
 /// Policy name of what no rule decided.
 const DEFAULT_POSTURE: &str = "DefaultPosture";
@@ -99,9 +102,9 @@ impl Tracker {
         };
         let (action, result) = match (verdict.outcome, audited) {
             // Its arguments could not be read while it could still be refused.
-            (Outcome::Block, false) if killed => (AlertAction::Block, "Killed before it ran"),
-            (Outcome::Block, false) => (AlertAction::Block, "Permission denied"),
-            (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed"),
+            (Outcome::Block, false) if killed => (AlertAction::Block, "Killed before it ran".into()),
+            (Outcome::Block, false) => (AlertAction::Block, "Permission denied".into()),
+            (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed".into()),
             (Outcome::Audit | Outcome::Pass, _) => (AlertAction::Audit, ended(result)),
         };
         let data = data(operation, &object);
@@ -259,13 +262,16 @@ fn socket_name(socket: Socket) -> String {
 }
 
 /// How it ended, in the words of strerror(3); 0 and more is success.
-fn ended(result: i32) -> &'static str {
-    match result {
-        0.. => "Passed",
+fn ended(result: i32) -> Cow<'static, str> {
+    let error = match result {
+        0.. => return Cow::Borrowed("Passed"),
         // Of the kernel's own: ERESTARTSYS and its like, which programs never see.
-        -516..=-512 => Errno::EINTR.desc(),
-        _ => Errno::from_raw(result.saturating_neg()).desc(),
-    }
+        -516..=-512 => EINTR,
+        _ => result.saturating_neg(),
+    };
+    let mut text = std::io::Error::from_raw_os_error(error).to_string();
+    text.truncate(text.rfind(" (os error").unwrap_or(text.len()));
+    Cow::Owned(text)
 }
 
 /// COMPAT: KubeArmor repeats the resource of everything that is no path.
@@ -391,7 +397,7 @@ mod tests {
         assert_eq!(alert.kind, AlertKind::Policy);
         assert_eq!(alert.data, "lsm=FILE_OPEN");
         assert_eq!(
-            (alert.action, alert.result),
+            (alert.action, &*alert.result),
             (AlertAction::Block, "Permission denied")
         );
     }
@@ -418,7 +424,7 @@ mod tests {
         assert_eq!(passed.data, "syscall=SYS_RMDIR");
         assert_eq!(passed.resource, "/home/x");
         assert_eq!(
-            (passed.action, passed.result, passed.enforcer),
+            (passed.action, &*passed.result, passed.enforcer),
             (AlertAction::Audit, "Passed", "eBPF Monitor")
         );
         call.result = -39;
@@ -432,7 +438,7 @@ mod tests {
         blocked.audited = true;
         let alert = alert(tracker().enrich(blocked));
         assert_eq!(
-            (alert.action, alert.result),
+            (alert.action, &*alert.result),
             (AlertAction::AuditedBlock, "Passed")
         );
     }
