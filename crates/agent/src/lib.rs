@@ -18,6 +18,7 @@ mod config;
 mod durable;
 mod enforcer;
 mod listen;
+mod outputs;
 mod policies;
 mod report;
 mod resolve;
@@ -25,6 +26,7 @@ mod run;
 mod runtimes;
 mod sinks;
 mod sources;
+mod status;
 mod store;
 mod tasks;
 
