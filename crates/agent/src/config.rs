@@ -6,6 +6,7 @@
 //! not start on it.
 
 use crate::listen::{HealthPort, Listen, ListenSpecError, TlsFiles};
+use crate::outputs::{OutputSettings, OutputsSpec, OutputsSpecError, RotationSpec};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
 use clap::Parser;
 use gorget_bpf::Protection;
@@ -143,6 +144,13 @@ struct ConfigSpec {
     state_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     log_path: Option<String>,
+    log_rotation: Option<RotationSpec>,
+    metrics_listen: Option<String>,
+    #[serde(default)]
+    metrics_public: bool,
+    syslog: Option<String>,
+    #[serde(default)]
+    journald: bool,
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
@@ -185,6 +193,8 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
+    /// Where else events go.
+    pub(crate) outputs: OutputSettings,
     pub(crate) runtimes: Vec<Choice>,
     /// What to try, in this order.
     pub(crate) backends: Vec<Backend>,
@@ -232,6 +242,9 @@ pub(crate) enum ConfigError {
     /// The settings of the TCP port contradict each other.
     #[error(transparent)]
     Listen(#[from] ListenSpecError),
+    /// The settings of an output mean nothing.
+    #[error(transparent)]
+    Outputs(#[from] OutputsSpecError),
 }
 
 /// What `lsm` lists is not known.
@@ -262,6 +275,11 @@ impl Config {
             state_dir,
             socket,
             log_path,
+            log_rotation,
+            metrics_listen,
+            metrics_public,
+            syslog,
+            journald,
             runtime,
             containerd_socket,
             lsm,
@@ -306,6 +324,14 @@ impl Config {
                 .clone()
                 .or(socket)
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            outputs: OutputSettings::from_spec(OutputsSpec {
+                has_file: matches!(log, LogPath::File(_)),
+                log_rotation,
+                metrics_listen,
+                metrics_public,
+                syslog,
+                journald,
+            })?,
             log,
             runtimes,
             backends,

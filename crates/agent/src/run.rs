@@ -7,7 +7,7 @@ use crate::clock;
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
 use crate::listen::HealthPort;
-use crate::outputs::Outputs;
+use crate::outputs::{self, Outputs};
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
 use crate::sources::{self, Sources};
@@ -225,7 +225,10 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     let outputs = Outputs::default();
     let feeder = match &config.log {
         LogPath::None | LogPath::Stdout => Feeder::new(),
-        LogPath::File(path) => sinks::feeder_with_file(path.clone(), Arc::clone(&node), &outputs),
+        LogPath::File(path) => {
+            let rotation = config.outputs.rotation;
+            sinks::feeder_with_file(path, rotation, Arc::clone(&node), &outputs)?
+        }
     };
     let feeder = feeder.with_history(config.history);
     let reporter = Reporter::new(Arc::clone(&node), feeder.clone());
@@ -319,6 +322,7 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             asking: asking_status,
             state: in_force,
         });
+    outputs::start(&config.outputs, &about, &reporter, &mut tasks).await?;
     tasks.spawn("status", about.answer(status_asked, services.clone()));
     tasks.spawn("policies", sources.follow(dir_changes, asked));
     let watched = Watch {

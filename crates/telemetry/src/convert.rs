@@ -348,7 +348,7 @@ fn pairs(data: &str) -> BTreeMap<String, String> {
 }
 
 /// `2006-01-02T15:04:05.000000Z`.
-fn utc(unix_micros: i64) -> String {
+pub(crate) fn utc(unix_micros: i64) -> String {
     let seconds = unix_micros.div_euclid(MICROS);
     let micros = unix_micros.rem_euclid(MICROS);
     let (year, month, day) = date(seconds.div_euclid(86_400));

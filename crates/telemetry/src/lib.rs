@@ -14,13 +14,16 @@
 mod client;
 mod convert;
 mod counts;
+mod datagram;
 mod feeder;
 mod filter;
 mod history;
 mod json;
 mod log_service;
+mod metrics;
 pub mod policies;
 pub mod recorded;
+mod rotation;
 mod service;
 mod sink;
 pub mod status;
@@ -56,10 +59,13 @@ pub mod proto {
 
 pub use client::{Client, ConnectError, Received};
 pub use counts::{AlertCount, Counted, OTHER_POLICIES};
+pub use datagram::{DatagramSink, Place};
 pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscribers};
 pub use filter::{Field, Fields, Filter, FilterError, Sort, Wanted};
 pub use history::Limits;
 pub use json::line;
+pub use metrics::{serve_metrics, text as metrics_text};
+pub use rotation::{Archive, Rotation};
 pub use service::{BindError, ENFORCEMENT, ServeError, Services, bind, serve};
 pub use sink::{JsonSink, WriteError};
 pub use tcp::{ListenError, Tcp, Tls};
