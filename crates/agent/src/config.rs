@@ -151,6 +151,7 @@ struct ConfigSpec {
     syslog: Option<String>,
     #[serde(default)]
     journald: bool,
+    otlp: Option<String>,
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
@@ -280,6 +281,7 @@ impl Config {
             metrics_public,
             syslog,
             journald,
+            otlp,
             runtime,
             containerd_socket,
             lsm,
@@ -331,6 +333,7 @@ impl Config {
                 metrics_public,
                 syslog,
                 journald,
+                otlp,
             })?,
             log,
             runtimes,

@@ -5,6 +5,7 @@
 //! file alone keeps events before they leave the kernel (`sinks`). An output that fails is said once, and
 //! again when it works.
 
+use crate::clock;
 use crate::enforcer::lock;
 use crate::report::{Reporter, with_causes};
 use crate::status::About;
@@ -13,11 +14,12 @@ use anyhow::Context as _;
 use gorget_model::Event;
 use gorget_telemetry::proto::v1;
 use gorget_telemetry::{
-    DatagramSink, Delivery, Place, Rotation, Subscription, metrics_text, serve_metrics,
+    Collector, DatagramSink, Delivery, Pace, Place, Rotation, Sent, Subscription, serve_metrics,
 };
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
@@ -46,6 +48,7 @@ pub(crate) struct OutputsSpec {
     pub(crate) metrics_public: bool,
     pub(crate) syslog: Option<String>,
     pub(crate) journald: bool,
+    pub(crate) otlp: Option<String>,
 }
 
 /// Where events go.
@@ -55,6 +58,7 @@ pub(crate) struct OutputSettings {
     metrics: Option<SocketAddr>,
     syslog: Option<Place>,
     journald: bool,
+    otlp: Option<String>,
 }
 
 /// The settings mean nothing.
@@ -74,6 +78,8 @@ pub(crate) enum OutputsSpecError {
         "`syslog`: `{0}` is neither a path, such as `/dev/log`, nor an address, such as `udp:192.0.2.1:514`"
     )]
     Syslog(String),
+    #[error("`otlp`: `{0}` is not `http://HOST:PORT`, such as `http://127.0.0.1:4317`")]
+    Collector(String),
 }
 
 impl OutputSettings {
@@ -85,6 +91,7 @@ impl OutputSettings {
             metrics_public,
             syslog,
             journald,
+            otlp,
         } = spec;
         if log_rotation.is_some() && !has_file {
             return Err(OutputsSpecError::NoFile);
@@ -102,6 +109,7 @@ impl OutputSettings {
             metrics: metrics.transpose()?,
             syslog: syslog.map(|text| place(&text)).transpose()?,
             journald,
+            otlp: otlp.map(checked).transpose()?,
         })
     }
 }
@@ -125,6 +133,24 @@ fn rotation(spec: RotationSpec) -> Result<Rotation, OutputsSpecError> {
     })
 }
 
+/// Whether it is an address is known without asking there.
+fn checked(address: String) -> Result<String, OutputsSpecError> {
+    let uri = address.strip_prefix("http://").unwrap_or_default();
+    match uri.parse::<SocketAddr>().is_ok() || is_host_and_port(uri) {
+        true => Ok(address),
+        false => Err(OutputsSpecError::Collector(address)),
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let plain = |host: &str| {
+        let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+        !host.is_empty() && host.bytes().all(letters)
+    };
+    let parts = text.rsplit_once(':');
+    parts.is_some_and(|(host, port)| plain(host) && port.parse::<u16>().is_ok())
+}
+
 fn place(text: &str) -> Result<Place, OutputsSpecError> {
     let wrong = || OutputsSpecError::Syslog(text.to_owned());
     match text.strip_prefix("udp:") {
@@ -146,6 +172,7 @@ pub(crate) async fn start(
         metrics,
         syslog,
         journald,
+        otlp,
     } = settings;
     let mut add = |name: &'static str, target: &str, sink: DatagramSink| {
         let output = about.outputs.add(name, target);
@@ -166,6 +193,22 @@ pub(crate) async fn start(
             DatagramSink::journal(PathBuf::from(JOURNAL)),
         );
     }
+    if let Some(address) = otlp {
+        // Said before that it is an address.
+        let collector = Collector::new(address, about.node(), Pace::default())?;
+        let told = |output: Output| {
+            let reporter = reporter.clone();
+            let fails = AtomicBool::new(false);
+            move |sent| tell(&output, &reporter, &fails, sent)
+        };
+        let events = about.feeder.subscribe("otlp");
+        let logs = told(about.outputs.add("otlp logs", address));
+        tasks.spawn("otlp logs", collector.clone().send_events(events, logs));
+        let of_metrics = told(about.outputs.add("otlp metrics", address));
+        let about = about.clone();
+        let now = move || (about.metrics(), clock::unix_micros());
+        tasks.spawn("otlp metrics", collector.send_metrics(now, of_metrics));
+    }
     if let Some(address) = metrics {
         let listener = TcpListener::bind(address).await;
         let listener =
@@ -173,16 +216,32 @@ pub(crate) async fn start(
         reporter.info(format!("metrics are at `http://{address}/metrics`"));
         let (about, reporter) = (about.clone(), reporter.clone());
         tasks.spawn("metrics", async move {
-            let text = move || {
-                let (counted, lost) = (about.feeder.counted(), about.feeder.lost());
-                metrics_text(&about.now(), &counted, lost)
-            };
+            let text = move || about.metrics().text();
             if let Err(error) = serve_metrics(listener, text).await {
                 reporter.error(format!("metrics are not served any more: {error}"));
             }
         });
     }
     Ok(())
+}
+
+/// Says how sending to a collector fares, when that changes.
+fn tell(output: &Output, reporter: &Reporter, fails: &AtomicBool, sent: Sent) {
+    let to = &output.name;
+    match sent {
+        Sent::Works => {
+            output.works();
+            if fails.swap(false, Ordering::Relaxed) {
+                reporter.info(format!("{to} works again"));
+            }
+        }
+        Sent::Fails { reason, lost } => {
+            output.fails(&reason, lost);
+            if !fails.swap(true, Ordering::Relaxed) {
+                reporter.error(format!("{to} does not work: {reason}"));
+            }
+        }
+    }
 }
 
 /// Sends everything until the feed ends.
@@ -288,6 +347,7 @@ mod tests {
             metrics_public: false,
             syslog: None,
             journald: false,
+            otlp: None,
         }
     }
 
@@ -329,6 +389,33 @@ mod tests {
             Some(Place::Udp(_))
         ));
         for bad in ["", "udp:localhost:514", "tcp:127.0.0.1:514", "log"] {
+            let error = at(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{bad}`")), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_collector_is_a_host_and_a_port_without_tls() {
+        let at = |text: &str| {
+            let otlp = Some(text.to_owned());
+            OutputSettings::from_spec(OutputsSpec { otlp, ..spec() })
+        };
+        for good in [
+            "http://127.0.0.1:4317",
+            "http://[::1]:4317",
+            "http://otel-collector:4317",
+        ] {
+            assert_eq!(at(good).unwrap().otlp.as_deref(), Some(good));
+            Collector::new(good, Arc::default(), Pace::default()).unwrap();
+        }
+        for bad in [
+            "",
+            "https://x:4317",
+            "http://x",
+            "http://:1",
+            "http://a b:1",
+            "x:4317",
+        ] {
             let error = at(bad).unwrap_err().to_string();
             assert!(error.contains(&format!("`{bad}`")), "{error}");
         }

@@ -16,7 +16,7 @@ use gorget_telemetry::proto::policy::{
 };
 use gorget_telemetry::proto::v1;
 use gorget_telemetry::status::Asked;
-use gorget_telemetry::{Feeder, Services};
+use gorget_telemetry::{Feeder, Metrics, Services};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -143,6 +143,22 @@ impl About {
             resident_bytes: resident_bytes().unwrap_or(0),
             ..v1::AgentStatus::clone(&in_force)
         }
+    }
+
+    /// Everything that is measured, now.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (counted, lost) = (self.feeder.counted(), self.feeder.lost());
+        Metrics::new(&self.now(), &counted, lost)
+    }
+
+    /// The machine, for those who say where events come from.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        let node = self.in_force.borrow().node.clone().unwrap_or_default();
+        Arc::new(Node {
+            cluster: node.cluster,
+            host: node.host,
+            id: node.id,
+        })
     }
 
     /// What is not as it should be.

@@ -21,6 +21,7 @@ mod history;
 mod json;
 mod log_service;
 mod metrics;
+mod otlp;
 pub mod policies;
 pub mod recorded;
 mod rotation;
@@ -64,7 +65,8 @@ pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscrib
 pub use filter::{Field, Fields, Filter, FilterError, Sort, Wanted};
 pub use history::Limits;
 pub use json::line;
-pub use metrics::{serve_metrics, text as metrics_text};
+pub use metrics::{Metrics, serve_metrics};
+pub use otlp::{Collector, CollectorError, Pace, Sent};
 pub use rotation::{Archive, Rotation};
 pub use service::{BindError, ENFORCEMENT, ServeError, Services, bind, serve};
 pub use sink::{JsonSink, WriteError};

@@ -25,15 +25,233 @@ use tokio::task::JoinSet;
 const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 16;
 
-/// The text of all metrics.
-pub fn text(status: &AgentStatus, counted: &Counted, lost_by_clients: u64) -> String {
-    let mut text = Text::default();
-    text.agent(status);
-    text.events(counted);
-    text.policies(status);
-    text.losses(status, lost_by_clients);
-    text.starts(status.starts.as_ref());
-    text.0
+/// What sort of number a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It only grows.
+    Counter,
+    Gauge,
+}
+
+/// A metric with all its values.
+#[derive(Clone, Debug)]
+pub(crate) struct Metric {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) help: &'static str,
+    pub(crate) values: Vec<(Vec<(&'static str, String)>, u64)>,
+}
+
+/// Everything that is measured.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub(crate) all: Vec<Metric>,
+    /// How late rules were.
+    pub(crate) starts: Option<v1::Starts>,
+}
+
+pub(crate) const STARTS: &str = "gorget_start_to_enforced_seconds";
+pub(crate) const STARTS_HELP: &str =
+    "How long containers with rules ran before their rules were in force.";
+
+impl Metrics {
+    /// As they are now.
+    pub fn new(status: &AgentStatus, counted: &Counted, lost_by_clients: u64) -> Self {
+        let mut metrics = Self {
+            all: Vec::new(),
+            starts: status.starts.clone(),
+        };
+        metrics.agent(status);
+        metrics.events(counted);
+        metrics.policies(status);
+        metrics.losses(status, lost_by_clients);
+        metrics
+    }
+
+    /// In the form of Prometheus.
+    pub fn text(&self) -> String {
+        let mut text = Text::default();
+        for metric in &self.all {
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+            };
+            text.head(metric.name, kind, metric.help);
+            for (labels, value) in &metric.values {
+                text.value(metric.name, labels, *value);
+            }
+        }
+        text.starts(self.starts.as_ref());
+        text.0
+    }
+
+    /// Begins a metric.
+    fn metric(&mut self, name: &'static str, kind: Kind, help: &'static str) {
+        self.all.push(Metric {
+            name,
+            kind,
+            help,
+            values: Vec::new(),
+        });
+    }
+
+    /// Another value of the metric that was begun last.
+    fn value(&mut self, labels: &[(&'static str, &str)], value: u64) {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()));
+        let labels = labels.collect();
+        if let Some(metric) = self.all.last_mut() {
+            metric.values.push((labels, value));
+        }
+    }
+
+    fn agent(&mut self, status: &AgentStatus) {
+        let node = status.node.clone().unwrap_or_default();
+        self.metric("gorget_info", Kind::Gauge, "The agent, 1.");
+        let labels = [
+            ("version", status.version.as_str()),
+            ("backend", &status.backend),
+            ("kernel", &node.kernel),
+            ("host", &node.host),
+        ];
+        self.value(&labels, 1);
+        self.metric(
+            "gorget_uptime_seconds",
+            Kind::Gauge,
+            "How long the agent runs.",
+        );
+        self.value(&[], status.uptime_seconds);
+        self.metric(
+            "gorget_resident_bytes",
+            Kind::Gauge,
+            "Memory of the agent that is in use.",
+        );
+        self.value(&[], status.resident_bytes);
+        let healthy = status.health.as_ref().is_some_and(|health| health.healthy);
+        let help = "1 when everything is in force that should be.";
+        self.metric("gorget_healthy", Kind::Gauge, help);
+        self.value(&[], healthy.into());
+        self.metric(
+            "gorget_runtime_connected",
+            Kind::Gauge,
+            "1 when the runtime answers.",
+        );
+        for runtime in &status.runtimes {
+            let labels = [("runtime", runtime.name.as_str())];
+            self.value(&labels, runtime.connected.into());
+        }
+    }
+
+    fn events(&mut self, counted: &Counted) {
+        let Counted {
+            alerts,
+            logs,
+            messages,
+        } = counted;
+        self.metric("gorget_alerts_total", Kind::Counter, "Alerts.");
+        for alert in alerts {
+            let labels = [
+                ("policy", alert.policy.as_str()),
+                ("action", alert.action),
+                ("operation", alert.operation),
+                ("result", alert.result),
+            ];
+            self.value(&labels, alert.count);
+        }
+        self.metric("gorget_logs_total", Kind::Counter, "Logs.");
+        for (operation, count) in logs {
+            self.value(&[("operation", operation)], *count);
+        }
+        let help = "What the agent said of itself.";
+        self.metric("gorget_messages_total", Kind::Counter, help);
+        self.value(&[], *messages);
+    }
+
+    fn policies(&mut self, status: &AgentStatus) {
+        let help = "Policies by state: `in_force` for some workload, `unused` by all, `degraded`: of \
+                    either, not all of it is enforced. Files that are `refused`.";
+        self.metric("gorget_policies", Kind::Gauge, help);
+        let count = |is: &dyn Fn(&v1::PolicyState) -> bool| {
+            wide(status.policies.iter().filter(|it| is(it)).count())
+        };
+        for (state, count) in [
+            ("in_force", count(&|it| it.workloads > 0)),
+            ("unused", count(&|it| it.workloads == 0)),
+            ("degraded", count(&|it| !it.limits.is_empty())),
+            ("refused", wide(status.refused.len())),
+        ] {
+            self.value(&[("state", state)], count);
+        }
+        let help = "For how many workloads a policy is in force.";
+        self.metric("gorget_policy_workloads", Kind::Gauge, help);
+        // Two files can have one policy, and a metric must not be there twice.
+        let by_name: BTreeMap<_, _> = status
+            .policies
+            .iter()
+            .filter_map(|state| Some((state.policy.as_ref()?, state.workloads)))
+            .map(|(it, workloads)| ((&it.kind, &it.namespace, &it.name), workloads))
+            .collect();
+        for ((kind, namespace, name), workloads) in by_name {
+            let labels = [
+                ("kind", kind.as_str()),
+                ("policy_namespace", namespace),
+                ("policy", name),
+            ];
+            self.value(&labels, workloads.into());
+        }
+        self.metric(
+            "gorget_workloads",
+            Kind::Gauge,
+            "Containers by what denies in them.",
+        );
+        for backend in ["bpf", "apparmor", "audit-only"] {
+            let of = status.workloads.iter().filter(|it| it.backend == backend);
+            let labels = [("backend", backend)];
+            self.value(&labels, wide(of.count()));
+        }
+        let help = "Workloads whose newer rules are not in force.";
+        self.metric("gorget_workloads_not_in_force", Kind::Gauge, help);
+        let workloads = status.host.iter().chain(&status.workloads);
+        let failed = workloads.filter(|it| !it.not_in_force.is_empty()).count();
+        self.value(&[], wide(failed));
+    }
+
+    fn losses(&mut self, status: &AgentStatus, lost_by_clients: u64) {
+        let help = "What was lost or could not be decided, by where.";
+        self.metric("gorget_losses_total", Kind::Counter, help);
+        for loss in &status.losses {
+            self.value(&[("stage", &loss.stage)], loss.count);
+        }
+        let clients = [("stage", "client_queue")];
+        self.value(&clients, lost_by_clients);
+        let help = "Events that wait for those who follow the feed, by what they follow.";
+        self.metric("gorget_client_queued_events", Kind::Gauge, help);
+        for (name, clients) in by_name(&status.clients) {
+            let queued = clients.iter().map(|client| client.queued).sum();
+            self.value(&[("client", name)], queued);
+        }
+        self.metric("gorget_clients", Kind::Gauge, "Those who follow the feed.");
+        for (name, clients) in by_name(&status.clients) {
+            self.value(&[("client", name)], wide(clients.len()));
+        }
+        self.metric(
+            "gorget_output_failing",
+            Kind::Gauge,
+            "1 when events do not get there.",
+        );
+        for output in &status.outputs {
+            let labels = [("kind", output.kind.as_str()), ("target", &output.target)];
+            let fails = !output.error.is_empty();
+            self.value(&labels, fails.into());
+        }
+        let help = "Events that did not get to an output.";
+        self.metric("gorget_output_lost_total", Kind::Counter, help);
+        for output in &status.outputs {
+            let labels = [("kind", output.kind.as_str()), ("target", &output.target)];
+            self.value(&labels, output.lost);
+        }
+    }
 }
 
 /// Lines of metrics.
@@ -41,13 +259,12 @@ pub fn text(status: &AgentStatus, counted: &Counted, lost_by_clients: u64) -> St
 struct Text(String);
 
 impl Text {
-    /// The head of a metric.
-    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));
     }
 
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    fn value(&mut self, name: &str, labels: &[(&str, String)], value: u64) {
         let labels: Vec<_> = labels
             .iter()
             .map(|(key, value)| format!("{key}=\"{}\"", escaped(value)))
@@ -63,158 +280,10 @@ impl Text {
         let (Ok(()) | Err(_)) = writeln!(self.0, "{line}");
     }
 
-    fn agent(&mut self, status: &AgentStatus) {
-        let node = status.node.clone().unwrap_or_default();
-        self.metric("gorget_info", "gauge", "The agent, 1.");
-        let labels = [
-            ("version", status.version.as_str()),
-            ("backend", &status.backend),
-            ("kernel", &node.kernel),
-            ("host", &node.host),
-        ];
-        self.value("gorget_info", &labels, 1);
-        self.metric("gorget_uptime_seconds", "gauge", "How long the agent runs.");
-        self.value("gorget_uptime_seconds", &[], status.uptime_seconds);
-        self.metric(
-            "gorget_resident_bytes",
-            "gauge",
-            "Memory of the agent that is in use.",
-        );
-        self.value("gorget_resident_bytes", &[], status.resident_bytes);
-        let healthy = status.health.as_ref().is_some_and(|health| health.healthy);
-        let help = "1 when everything is in force that should be.";
-        self.metric("gorget_healthy", "gauge", help);
-        self.value("gorget_healthy", &[], healthy.into());
-        self.metric(
-            "gorget_runtime_connected",
-            "gauge",
-            "1 when the runtime answers.",
-        );
-        for runtime in &status.runtimes {
-            let labels = [("runtime", runtime.name.as_str())];
-            self.value(
-                "gorget_runtime_connected",
-                &labels,
-                runtime.connected.into(),
-            );
-        }
-    }
-
-    fn events(&mut self, counted: &Counted) {
-        let Counted {
-            alerts,
-            logs,
-            messages,
-        } = counted;
-        self.metric("gorget_alerts_total", "counter", "Alerts.");
-        for alert in alerts {
-            let labels = [
-                ("policy", alert.policy.as_str()),
-                ("action", alert.action),
-                ("operation", alert.operation),
-                ("result", alert.result),
-            ];
-            self.value("gorget_alerts_total", &labels, alert.count);
-        }
-        self.metric("gorget_logs_total", "counter", "Logs.");
-        for (operation, count) in logs {
-            self.value("gorget_logs_total", &[("operation", operation)], *count);
-        }
-        let help = "What the agent said of itself.";
-        self.metric("gorget_messages_total", "counter", help);
-        self.value("gorget_messages_total", &[], *messages);
-    }
-
-    fn policies(&mut self, status: &AgentStatus) {
-        let help = "Policies by state: `in_force` for some workload, `unused` by all, `degraded`: of \
-                    either, not all of it is enforced. Files that are `refused`.";
-        self.metric("gorget_policies", "gauge", help);
-        let count = |is: &dyn Fn(&v1::PolicyState) -> bool| {
-            wide(status.policies.iter().filter(|it| is(it)).count())
-        };
-        for (state, count) in [
-            ("in_force", count(&|it| it.workloads > 0)),
-            ("unused", count(&|it| it.workloads == 0)),
-            ("degraded", count(&|it| !it.limits.is_empty())),
-            ("refused", wide(status.refused.len())),
-        ] {
-            self.value("gorget_policies", &[("state", state)], count);
-        }
-        let help = "For how many workloads a policy is in force.";
-        self.metric("gorget_policy_workloads", "gauge", help);
-        // Two files can have one policy, and a metric must not be there twice.
-        let by_name: BTreeMap<_, _> = status
-            .policies
-            .iter()
-            .filter_map(|state| Some((state.policy.as_ref()?, state.workloads)))
-            .map(|(it, workloads)| ((&it.kind, &it.namespace, &it.name), workloads))
-            .collect();
-        for ((kind, namespace, name), workloads) in by_name {
-            let labels = [
-                ("kind", kind.as_str()),
-                ("policy_namespace", namespace),
-                ("policy", name),
-            ];
-            self.value("gorget_policy_workloads", &labels, workloads.into());
-        }
-        self.metric(
-            "gorget_workloads",
-            "gauge",
-            "Containers by what denies in them.",
-        );
-        for backend in ["bpf", "apparmor", "audit-only"] {
-            let of = status.workloads.iter().filter(|it| it.backend == backend);
-            let labels = [("backend", backend)];
-            self.value("gorget_workloads", &labels, wide(of.count()));
-        }
-        let help = "Workloads whose newer rules are not in force.";
-        self.metric("gorget_workloads_not_in_force", "gauge", help);
-        let workloads = status.host.iter().chain(&status.workloads);
-        let failed = workloads.filter(|it| !it.not_in_force.is_empty()).count();
-        self.value("gorget_workloads_not_in_force", &[], wide(failed));
-    }
-
-    fn losses(&mut self, status: &AgentStatus, lost_by_clients: u64) {
-        let help = "What was lost or could not be decided, by where.";
-        self.metric("gorget_losses_total", "counter", help);
-        for loss in &status.losses {
-            self.value("gorget_losses_total", &[("stage", &loss.stage)], loss.count);
-        }
-        let clients = [("stage", "client_queue")];
-        self.value("gorget_losses_total", &clients, lost_by_clients);
-        let help = "Events that wait for those who follow the feed, by what they follow.";
-        self.metric("gorget_client_queued_events", "gauge", help);
-        for (name, clients) in by_name(&status.clients) {
-            let queued = clients.iter().map(|client| client.queued).sum();
-            self.value("gorget_client_queued_events", &[("client", name)], queued);
-        }
-        self.metric("gorget_clients", "gauge", "Those who follow the feed.");
-        for (name, clients) in by_name(&status.clients) {
-            self.value("gorget_clients", &[("client", name)], wide(clients.len()));
-        }
-        self.metric(
-            "gorget_output_failing",
-            "gauge",
-            "1 when events do not get there.",
-        );
-        for output in &status.outputs {
-            let labels = [("kind", output.kind.as_str()), ("target", &output.target)];
-            let fails = !output.error.is_empty();
-            self.value("gorget_output_failing", &labels, fails.into());
-        }
-        let help = "Events that did not get to an output.";
-        self.metric("gorget_output_lost_total", "counter", help);
-        for output in &status.outputs {
-            let labels = [("kind", output.kind.as_str()), ("target", &output.target)];
-            self.value("gorget_output_lost_total", &labels, output.lost);
-        }
-    }
-
     fn starts(&mut self, starts: Option<&v1::Starts>) {
         let Some(starts) = starts else { return };
-        let name = "gorget_start_to_enforced_seconds";
-        let help = "How long containers with rules ran before their rules were in force.";
-        self.metric(name, "histogram", help);
+        let name = STARTS;
+        self.head(name, "histogram", STARTS_HELP);
         for bucket in &starts.buckets {
             let (le, count) = (seconds(bucket.at_most_micros), bucket.count);
             self.line(format_args!("{name}_bucket{{le=\"{le}\"}} {count}"));

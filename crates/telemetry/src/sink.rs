@@ -207,7 +207,7 @@ mod tests {
             keep: 1_000,
             compress: true,
         };
-        let (mut sink, archive) = JsonSink::rotating_file(path.clone(), rotation);
+        let (mut sink, archive) = JsonSink::rotating_file(path, rotation);
         let compressing = std::thread::spawn(|| archive.run(|problem| panic!("{problem}")));
         for number in 0..500 {
             sink.write(&event(&format!("line {number:03}"))).unwrap();

@@ -9,7 +9,7 @@ use events::{container, container_alert, host_alert, log, message};
 use expect_test::expect_file;
 use gorget_model::{Alert, Event};
 use gorget_telemetry::proto::v1::{self, AgentStatus};
-use gorget_telemetry::{DatagramSink, Feeder, Place, metrics_text, serve_metrics};
+use gorget_telemetry::{DatagramSink, Feeder, Metrics, Place, serve_metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram};
 
@@ -98,7 +98,8 @@ fn fields(mut bytes: &[u8]) -> Vec<(String, String)> {
             fields.push((name.to_owned(), value.to_owned()));
             continue;
         }
-        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        let length = usize::try_from(length).unwrap();
         let value = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
         assert_eq!(bytes[8 + length], b'\n');
         bytes = &bytes[8 + length + 1..];
@@ -207,7 +208,7 @@ fn text() -> String {
     let feeder = Feeder::new();
     all().into_iter().for_each(|event| feeder.publish(event));
     feeder.publish(Event::Alert(host_alert()));
-    metrics_text(&status(), &feeder.counted(), 9)
+    Metrics::new(&status(), &feeder.counted(), 9).text()
 }
 
 #[test]
