@@ -8,6 +8,7 @@
 use crate::listen::{HealthPort, Listen, ListenSpecError, TlsFiles};
 use crate::outputs::{OutputSettings, OutputsSpec, OutputsSpecError, RotationSpec};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
+use crate::throttle::Limit;
 use clap::Parser;
 use gorget_bpf::Protection;
 use gorget_containers::Choice;
@@ -152,6 +153,10 @@ struct ConfigSpec {
     #[serde(default)]
     journald: bool,
     otlp: Option<String>,
+    #[serde(default)]
+    alert_throttling: bool,
+    max_alert_per_sec: Option<u32>,
+    throttle_sec: Option<u32>,
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
@@ -196,6 +201,8 @@ pub(crate) struct Config {
     pub(crate) log: LogPath,
     /// Where else events go.
     pub(crate) outputs: OutputSettings,
+    /// From when on alerts are only counted; `None`: never.
+    pub(crate) throttle: Option<Limit>,
     pub(crate) runtimes: Vec<Choice>,
     /// What to try, in this order.
     pub(crate) backends: Vec<Backend>,
@@ -282,6 +289,9 @@ impl Config {
             syslog,
             journald,
             otlp,
+            alert_throttling,
+            max_alert_per_sec,
+            throttle_sec,
             runtime,
             containerd_socket,
             lsm,
@@ -336,6 +346,10 @@ impl Config {
                 otlp,
             })?,
             log,
+            throttle: alert_throttling.then(|| Limit {
+                max_per_second: max_alert_per_sec.unwrap_or(10).max(1),
+                seconds: throttle_sec.unwrap_or(30).max(1),
+            }),
             runtimes,
             backends,
             health: HealthPort::from_spec(health_listen.as_deref(), listen.as_ref())?,

@@ -29,6 +29,7 @@ mod sources;
 mod status;
 mod store;
 mod tasks;
+mod throttle;
 
 pub use config::Args;
 pub use run::run;

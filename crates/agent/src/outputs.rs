@@ -473,7 +473,9 @@ mod tests {
             let mut next = async || match said.next().await {
                 Some(Delivery::Event(event)) => match &*event {
                     Event::Message(message) => message.text.clone(),
-                    Event::Alert(_) | Event::Log(_) => panic!("not a message"),
+                    Event::Alert(_) | Event::Log(_) | Event::Threshold(_) => {
+                        panic!("not a message")
+                    }
                 },
                 other => panic!("not an event: {other:?}"),
             };

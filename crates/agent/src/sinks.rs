@@ -133,7 +133,7 @@ mod tests {
         });
         let said = |remark: Option<Event>| match remark {
             Some(Event::Message(message)) => message.text,
-            Some(Event::Alert(_) | Event::Log(_)) | None => String::new(),
+            Some(Event::Alert(_) | Event::Log(_) | Event::Threshold(_)) | None => String::new(),
         };
         assert!(said(writer.write(&event)).contains("events are not written"));
         assert_eq!(writer.write(&event), None);

@@ -128,6 +128,7 @@ fn severity(event: &Event) -> u8 {
             AlertAction::Block => 4,
             AlertAction::Audit | AlertAction::AuditedBlock => 5,
         },
+        Event::Threshold(_) => 4,
         Event::Log(_) => 6,
         Event::Message(message) => match message.level {
             Level::Error => 3,
@@ -143,6 +144,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Alert(_) => "Alert",
         Event::Log(_) => "Log",
         Event::Message(_) => "Message",
+        Event::Threshold(_) => "AlertThreshold",
     }
 }
 
@@ -152,6 +154,7 @@ fn syslog(event: &Event) -> String {
         Event::Alert(alert) => (alert.unix_micros, &alert.node),
         Event::Log(log) => (log.unix_micros, &log.node),
         Event::Message(message) => (message.unix_micros, &message.node),
+        Event::Threshold(threshold) => (threshold.unix_micros, &threshold.node),
     };
     let priority = u16::from(FACILITY) * 8 + u16::from(severity(event));
     let (time, host) = (convert::utc(unix_micros), printable(&node.host));
@@ -214,6 +217,7 @@ fn journal(event: &Event) -> Vec<u8> {
             field("GORGET_NAMESPACE", convert::namespace(&log.workload));
             field("GORGET_CONTAINER", convert::container(&log.workload));
         }
+        Event::Threshold(threshold) => field("GORGET_POLICY", &threshold.policy),
         Event::Message(_) => {}
     }
     datagram

@@ -333,6 +333,12 @@ fn record(event: &Event) -> LogRecord {
             of_alert(alert),
         ),
         Event::Log(log) => (log.unix_micros, "gorget.log", Level::Info, of_log(log)),
+        Event::Threshold(it) => (
+            it.unix_micros,
+            "gorget.threshold",
+            Level::Warn,
+            attributes(&[("gorget.policy", &it.policy)]),
+        ),
         Event::Message(message) => {
             let attributes = Vec::new();
             (
