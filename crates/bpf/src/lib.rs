@@ -12,6 +12,7 @@
 
 mod abi;
 mod attach;
+mod calls;
 mod decode;
 mod guard;
 mod harness;
