@@ -5,13 +5,15 @@
 //! known or a value that is not allowed is an error that names file, line and field; the agent does
 //! not start on it.
 
-use crate::listen::{Listen, ListenSpecError, TlsFiles};
+use crate::listen::{HealthPort, Listen, ListenSpecError, TlsFiles};
+use crate::outputs::{OutputSettings, OutputsSpec, OutputsSpecError, RotationSpec};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
+use crate::throttle::Limit;
 use clap::Parser;
 use gorget_bpf::Protection;
 use gorget_containers::Choice;
 use gorget_model::{Posture, Postures};
-use gorget_telemetry::DEFAULT_SOCKET;
+use gorget_telemetry::{DEFAULT_SOCKET, Limits};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +27,11 @@ const DEFAULT_STATE: &str = "/var/lib/gorget";
 const DEFAULT_BACKENDS: &str = "bpf,apparmor,none";
 /// Where policies are looked for when no place is named.
 const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
+
+/// What is kept of the latest events unless configured: some minutes of what people look into, at a
+/// tenth of the memory that the agent may take.
+const HISTORY_EVENTS: usize = 4_096;
+const HISTORY_BYTES: usize = 4 << 20;
 
 /// The Gorget agent: enforces policies on this machine and tells what happened.
 #[derive(Debug, Parser)]
@@ -138,10 +145,25 @@ struct ConfigSpec {
     state_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     log_path: Option<String>,
+    log_rotation: Option<RotationSpec>,
+    metrics_listen: Option<String>,
+    #[serde(default)]
+    metrics_public: bool,
+    syslog: Option<String>,
+    #[serde(default)]
+    journald: bool,
+    otlp: Option<String>,
+    #[serde(default)]
+    alert_throttling: bool,
+    max_alert_per_sec: Option<u32>,
+    throttle_sec: Option<u32>,
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
     listen: Option<String>,
+    health_listen: Option<String>,
+    history_events: Option<usize>,
+    history_bytes: Option<usize>,
     tls: Option<TlsFiles>,
     #[serde(default)]
     plain_policy_service: bool,
@@ -177,11 +199,19 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
+    /// Where else events go.
+    pub(crate) outputs: OutputSettings,
+    /// From when on alerts are only counted; `None`: never.
+    pub(crate) throttle: Option<Limit>,
     pub(crate) runtimes: Vec<Choice>,
     /// What to try, in this order.
     pub(crate) backends: Vec<Backend>,
     /// The TCP port, if there is one.
     pub(crate) listen: Option<Listen>,
+    /// Where health is told besides.
+    pub(crate) health: Option<HealthPort>,
+    /// How much is kept for clients that ask for what was before.
+    pub(crate) history: Limits,
     pub(crate) on_stop: OnStop,
     pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
@@ -220,6 +250,9 @@ pub(crate) enum ConfigError {
     /// The settings of the TCP port contradict each other.
     #[error(transparent)]
     Listen(#[from] ListenSpecError),
+    /// The settings of an output mean nothing.
+    #[error(transparent)]
+    Outputs(#[from] OutputsSpecError),
 }
 
 /// What `lsm` lists is not known.
@@ -250,10 +283,22 @@ impl Config {
             state_dir,
             socket,
             log_path,
+            log_rotation,
+            metrics_listen,
+            metrics_public,
+            syslog,
+            journald,
+            otlp,
+            alert_throttling,
+            max_alert_per_sec,
+            throttle_sec,
             runtime,
             containerd_socket,
             lsm,
             listen,
+            health_listen,
+            history_events,
+            history_bytes,
             tls,
             plain_policy_service,
             on_stop,
@@ -274,6 +319,7 @@ impl Config {
         let runtime = args.runtime.clone().map(RuntimeSpec::Words).or(runtime);
         let containerd = args.containerd_socket.clone().or(containerd_socket);
         let runtimes = runtimes::choices(runtime.as_ref(), containerd.as_deref())?;
+        let listen = Listen::from_spec(listen, tls, plain_policy_service)?;
         let backends = Backend::list(lsm.as_deref().unwrap_or(DEFAULT_BACKENDS))?;
         Ok(Self {
             cluster: cluster.unwrap_or_else(|| "default".to_owned()),
@@ -290,10 +336,28 @@ impl Config {
                 .clone()
                 .or(socket)
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            outputs: OutputSettings::from_spec(OutputsSpec {
+                has_file: matches!(log, LogPath::File(_)),
+                log_rotation,
+                metrics_listen,
+                metrics_public,
+                syslog,
+                journald,
+                otlp,
+            })?,
             log,
+            throttle: alert_throttling.then(|| Limit {
+                max_per_second: max_alert_per_sec.unwrap_or(10).max(1),
+                seconds: throttle_sec.unwrap_or(30).max(1),
+            }),
             runtimes,
             backends,
-            listen: Listen::from_spec(listen, tls, plain_policy_service)?,
+            health: HealthPort::from_spec(health_listen.as_deref(), listen.as_ref())?,
+            listen,
+            history: Limits {
+                events: history_events.unwrap_or(HISTORY_EVENTS),
+                bytes: history_bytes.unwrap_or(HISTORY_BYTES),
+            },
             on_stop,
             protection: self_protection.into(),
             postures: Postures {

@@ -18,6 +18,7 @@ mod config;
 mod durable;
 mod enforcer;
 mod listen;
+mod outputs;
 mod policies;
 mod report;
 mod resolve;
@@ -25,8 +26,10 @@ mod run;
 mod runtimes;
 mod sinks;
 mod sources;
+mod status;
 mod store;
 mod tasks;
+mod throttle;
 
 pub use config::Args;
 pub use run::run;

@@ -5,11 +5,15 @@ use crate::announce::Announcements;
 use crate::apparmor::{self, AppArmor};
 use crate::clock;
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
-use crate::enforcer::{Command, Enforcer, Setup, lock};
+use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
+use crate::listen::HealthPort;
+use crate::outputs::{self, Outputs};
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
 use crate::sources::{self, Sources};
+use crate::status::{self, About, Unheard};
 use crate::tasks::{Tasks, thread};
+use crate::throttle::Throttle;
 use anyhow::{Context, bail};
 use gorget_bpf::{
     Beginning, Beginnings, Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force,
@@ -17,12 +21,14 @@ use gorget_bpf::{
 };
 use gorget_containers::{Backoff, Change, Config as Watch};
 use gorget_containers::{hook, nri};
-use gorget_model::{Host, Mode, Node};
+use gorget_model::{Event, Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_profiles::Loader;
-use gorget_telemetry::Feeder;
+use gorget_telemetry::status::Status;
+use gorget_telemetry::{Feeder, Services, Tcp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -208,6 +214,7 @@ fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Resul
 }
 
 async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()> {
+    let started_ns = clock::boot_ns();
     let mut stop = Stop::new()?;
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
@@ -217,10 +224,15 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             .trim()
             .to_owned(),
     });
+    let outputs = Outputs::default();
     let feeder = match &config.log {
         LogPath::None | LogPath::Stdout => Feeder::new(),
-        LogPath::File(path) => sinks::feeder_with_file(path.clone(), Arc::clone(&node)),
+        LogPath::File(path) => {
+            let rotation = config.outputs.rotation;
+            sinks::feeder_with_file(path, rotation, Arc::clone(&node), &outputs)?
+        }
     };
+    let feeder = feeder.with_history(config.history);
     let reporter = Reporter::new(Arc::clone(&node), feeder.clone());
     let users = fs::read_to_string("/etc/passwd")
         .map(|text| users(&text))
@@ -234,12 +246,20 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     let listener = gorget_telemetry::bind(&config.socket).context("opening the feed's socket")?;
     let mut tasks = Tasks::default();
     if config.log == LogPath::Stdout {
-        tasks.spawn("log", sinks::to_stdout(feeder.clone(), Arc::clone(&node)));
+        let output = outputs.add("stdout", "standard output");
+        let log = sinks::to_stdout(feeder.clone(), Arc::clone(&node), output);
+        tasks.spawn("log", log);
     }
 
     let (commands, received) = channel();
     let (loaded, reader) = oneshot::channel();
     let (known, all_known) = channel();
+    let fixed = status::fixed(&config, &node, programs, profiles.is_some());
+    let (published, in_force) = Published::new(fixed);
+    let limits_of = match profiles {
+        Some(_) => gorget_engine::Backend::AppArmor,
+        None => gorget_engine::Backend::BpfLsm,
+    };
     let setup = Setup {
         host: host(&config),
         tracker: Arc::clone(&tracker),
@@ -256,6 +276,7 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         },
         apparmor: profiles.map(|loader| AppArmor::new(loader, reporter.clone(), config.postures)),
         all_known: known,
+        published,
     };
     let enforcer = thread("enforcer", move || {
         enforce(setup, programs, &received, loaded)
@@ -269,13 +290,23 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             read_starts(beginnings, &reading, &begins, &reporter)
         })?
     };
+    let lost = Arc::new(Unheard::default());
+    let throttle = config.throttle;
     let events = {
+        let lost = Arc::clone(&lost);
         let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
         thread("events", move || {
             // What an earlier agent's programs reported can be told only when it is known of whom:
             // nothing is ever sent, the other end is dropped.
             let (Ok(()) | Err(_)) = all_known.recv();
-            read_events(reader, &reading, &tracker, &feeder, &reporter)
+            let heard = Heard {
+                tracker: &tracker,
+                feeder: &feeder,
+                reporter: &reporter,
+                throttle: throttle.map(|limit| RefCell::new(Throttle::new(limit))),
+                lost: &lost,
+            };
+            heard.read(reader, &reading);
         })?
     };
 
@@ -285,9 +316,27 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         &config.state_dir,
         commands.clone(),
         reporter.clone(),
+        limits_of,
     )
     .await?;
+    let about = About {
+        in_force: in_force.clone(),
+        policies: sources.told(),
+        feeder: feeder.clone(),
+        outputs: outputs.clone(),
+        lost,
+        started_ns,
+    };
     let (asking, asked) = mpsc::channel(QUESTIONS);
+    let (asking_status, status_asked) = mpsc::channel(status::QUESTIONS);
+    let services = Services::new(feeder.clone())
+        .with_policies(asking)
+        .with_status(Status {
+            asking: asking_status,
+            state: in_force,
+        });
+    outputs::start(&config.outputs, &about, &reporter, &mut tasks).await?;
+    tasks.spawn("status", about.answer(status_asked, services.clone()));
     tasks.spawn("policies", sources.follow(dir_changes, asked));
     let watched = Watch {
         runtimes: config.runtimes.clone(),
@@ -318,8 +367,12 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             Ok(said) => reporter.info(said),
             Err(warning) => reporter.warn(warning),
         }
-        let policies = listen.policies.then(|| asking.clone());
-        let feed = tcp.serve(feeder.clone(), policies, std::future::pending());
+        let all = services.clone();
+        let offered = match listen.policies {
+            true => all,
+            false => all.without_policies(),
+        };
+        let feed = tcp.serve(offered, std::future::pending());
         let served = reporter.clone();
         tasks.spawn("TCP port", async move {
             if let Err(error) = feed.await {
@@ -327,8 +380,11 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             }
         });
     }
+    if let Some(port) = &config.health {
+        serve_health(port, services.clone(), &reporter, &mut tasks).await?;
+    }
     let (end_feed, feed_ends) = oneshot::channel::<()>();
-    let feed = gorget_telemetry::serve(feeder, asking, listener, async {
+    let feed = services.serve(listener, async {
         // Also when the sender is dropped.
         drop(feed_ends.await);
     });
@@ -378,6 +434,37 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     ended
 }
 
+/// Opens the port for health. When somebody else has KubeArmor's, which nobody asked for by name, the
+/// agent does without.
+async fn serve_health(
+    port: &HealthPort,
+    services: Services,
+    reporter: &Reporter,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    let tcp = match Tcp::bind(port.address, None).await {
+        Ok(tcp) => tcp,
+        Err(error) if port.is_wanted => {
+            return Err(error).context("opening the port for health (`healthListen`)");
+        }
+        Err(error) => {
+            let why = with_causes(&error);
+            reporter.warn(format!("health is not told on a port of its own: {why}"));
+            return Ok(());
+        }
+    };
+    let reporter = reporter.clone();
+    tasks.spawn("health port", async move {
+        if let Err(error) = tcp.serve_health(services).await {
+            reporter.error(format!(
+                "the port for health ended: {}",
+                with_causes(&error)
+            ));
+        }
+    });
+    Ok(())
+}
+
 /// The body of the thread that owns the kernel side.
 fn enforce(
     setup: Setup,
@@ -411,29 +498,60 @@ fn enforce(
     }
 }
 
-/// The body of the thread that reads the ring buffer.
-fn read_events(
-    reader: Reader,
-    reading: &AtomicBool,
-    tracker: &Mutex<Tracker>,
-    feeder: &Feeder,
-    reporter: &Reporter,
-) {
-    let done = reader.run(
-        || reading.load(Ordering::Acquire),
-        |record| match record {
-            Ok(event) => {
-                let event = lock(tracker).enrich(event);
-                feeder.publish(event);
-            }
-            Err(error) => reporter.error(format!("an event was lost: {}", with_causes(&error))),
-        },
-    );
-    if let Err(error) = done {
-        reporter.error(format!(
-            "alerts cannot be read any more: {}",
-            with_causes(&error)
-        ));
+/// What becomes of what the programs report.
+struct Heard<'a> {
+    tracker: &'a Mutex<Tracker>,
+    feeder: &'a Feeder,
+    reporter: &'a Reporter,
+    throttle: Option<RefCell<Throttle>>,
+    lost: &'a Unheard,
+}
+
+impl Heard<'_> {
+    /// The body of the thread that reads the ring buffer.
+    fn read(&self, reader: Reader, reading: &AtomicBool) {
+        let done = reader.run(
+            || {
+                self.tell_counted(Throttle::over);
+                reading.load(Ordering::Acquire)
+            },
+            |record| match record {
+                Ok(event) => self.tell(lock(self.tracker).enrich(event)),
+                Err(error) => {
+                    self.lost.undecodable.fetch_add(1, Ordering::Relaxed);
+                    let why = with_causes(&error);
+                    self.reporter.error(format!("an event was lost: {why}"));
+                }
+            },
+        );
+        self.tell_counted(Throttle::end);
+        if let Err(error) = done {
+            let why = with_causes(&error);
+            self.reporter
+                .error(format!("alerts cannot be read any more: {why}"));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let told = match &self.throttle {
+            None => Some(event),
+            Some(throttle) => throttle.borrow_mut().pass(event, clock::unix_micros()),
+        };
+        // Of an alert that is only counted nothing is told, or that it begins.
+        if matches!(told, None | Some(Event::Threshold(_))) {
+            self.lost.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(event) = told {
+            self.feeder.publish(event);
+        }
+    }
+
+    fn tell_counted(&self, which: impl Fn(&mut Throttle, i64) -> Vec<Event>) {
+        if let Some(throttle) = &self.throttle {
+            let told = which(&mut throttle.borrow_mut(), clock::unix_micros());
+            told.into_iter()
+                .for_each(|event| self.feeder.publish(event));
+        }
     }
 }
 

@@ -380,7 +380,7 @@ mod tests {
     fn alert(event: Event) -> Alert {
         match event {
             Event::Alert(alert) => alert,
-            Event::Log(_) | Event::Message(_) => panic!("not an alert"),
+            Event::Log(_) | Event::Message(_) | Event::Threshold(_) => panic!("not an alert"),
         }
     }
 

@@ -4,10 +4,11 @@
 //! Every field of the domain types is named, so that a new one cannot be forgotten here. Values are
 //! those of KubeArmor 1.7.
 
+use crate::feeder::Lost;
 use crate::proto;
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Container, Level, Log, Message, Node, PolicyRef,
-    Process, Workload,
+    Process, Threshold, Workload,
 };
 use std::collections::BTreeMap;
 
@@ -75,12 +76,7 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         operation: operation(*category).to_owned(),
         resource: resource.clone(),
         data: data.clone(),
-        action: match action {
-            AlertAction::Audit => "Audit",
-            AlertAction::Block => "Block",
-            AlertAction::AuditedBlock => "Audit (Block)",
-        }
-        .to_owned(),
+        action: self::action(*action).to_owned(),
         result: (*result).to_owned(),
         container_image: place.image,
         parent_process_name: parent_exe.clone(),
@@ -244,7 +240,7 @@ impl Place {
     }
 }
 
-fn operation(category: Category) -> &'static str {
+pub(crate) fn operation(category: Category) -> &'static str {
     match category {
         // What presets prevent is told as what the process did to run something.
         Category::Process | Category::Preset => "Process",
@@ -253,6 +249,138 @@ fn operation(category: Category) -> &'static str {
         Category::Capability => "Capabilities",
         Category::Syscall => "Syscall",
         Category::Device => "Device",
+    }
+}
+
+/// The word for what was done.
+pub(crate) fn action(action: AlertAction) -> &'static str {
+    match action {
+        AlertAction::Audit => "Audit",
+        AlertAction::Block => "Block",
+        AlertAction::AuditedBlock => "Audit (Block)",
+    }
+}
+
+/// The namespace of a workload; empty for the host.
+pub(crate) fn namespace(workload: &Workload) -> &str {
+    match workload {
+        Workload::Host(_) => "",
+        // COMPAT: KubeArmor's namespace of containers without an orchestrator.
+        Workload::Container(it) => it.namespace.as_deref().unwrap_or("container_namespace"),
+    }
+}
+
+/// The pod of a workload; empty where there is none.
+pub(crate) fn pod(workload: &Workload) -> &str {
+    match workload {
+        Workload::Host(_) => "",
+        Workload::Container(it) => it.pod.as_deref().unwrap_or_default(),
+    }
+}
+
+/// The name of a container; empty for the host.
+pub(crate) fn container(workload: &Workload) -> &str {
+    match workload {
+        Workload::Host(_) => "",
+        Workload::Container(it) => &it.name,
+    }
+}
+
+/// COMPAT: KubeArmor's operation for it.
+pub(crate) const THRESHOLD: &str = "AlertThreshold";
+
+/// COMPAT: as KubeArmor tells it when it begins, and once more with how many there were.
+pub(crate) fn threshold(threshold: &Threshold) -> proto::Alert {
+    let Threshold {
+        unix_micros,
+        node,
+        workload,
+        policy,
+        category,
+        enforcer,
+        max_per_second,
+        seconds,
+        dropped,
+    } = threshold;
+    let place = Place::of(workload);
+    let data = match dropped {
+        0 => format!("operation={}", operation(*category)),
+        _ => format!("operation={} dropped={dropped}", operation(*category)),
+    };
+    let message = match dropped {
+        0 => format!(
+            "more than {max_per_second} alerts a second: for {seconds} s they are only counted"
+        ),
+        _ => format!("{dropped} alerts were only counted"),
+    };
+    proto::Alert {
+        timestamp: unix_micros / MICROS,
+        updated_time: utc(*unix_micros),
+        cluster_name: node.cluster.clone(),
+        host_name: node.host.clone(),
+        namespace_name: place.namespace,
+        pod_name: place.pod,
+        container_id: place.id,
+        container_name: place.name,
+        container_image: place.image,
+        labels: place.labels,
+        policy_name: policy.clone(),
+        message,
+        r#type: "SystemEvent".to_owned(),
+        operation: THRESHOLD.to_owned(),
+        event_data: pairs(&data),
+        data,
+        result: "Passed".to_owned(),
+        enforcer: (*enforcer).to_owned(),
+        kube_armor_version: VERSION.to_owned(),
+        node_id: node.id.clone(),
+        max_alerts_per_sec: number(*max_per_second),
+        dropping_alerts_interval: number(*seconds),
+        ..proto::Alert::default()
+    }
+}
+
+/// What a client of alerts gets where some were lost.
+pub(crate) fn lost_alerts(lost: &Lost) -> proto::Alert {
+    let Lost {
+        count,
+        node,
+        unix_micros,
+    } = lost;
+    proto::Alert {
+        timestamp: unix_micros / MICROS,
+        updated_time: utc(*unix_micros),
+        cluster_name: node.cluster.clone(),
+        host_name: node.host.clone(),
+        node_id: node.id.clone(),
+        message: lost.text(),
+        r#type: "SystemEvent".to_owned(),
+        operation: "Dropped".to_owned(),
+        data: format!("dropped={count}"),
+        event_data: pairs(&format!("dropped={count}")),
+        kube_armor_version: VERSION.to_owned(),
+        ..proto::Alert::default()
+    }
+}
+
+/// What a client of logs gets where some were lost.
+pub(crate) fn lost_logs(lost: &Lost) -> proto::Log {
+    let Lost {
+        count,
+        node,
+        unix_micros,
+    } = lost;
+    proto::Log {
+        timestamp: unix_micros / MICROS,
+        updated_time: utc(*unix_micros),
+        cluster_name: node.cluster.clone(),
+        host_name: node.host.clone(),
+        node_id: node.id.clone(),
+        r#type: "SystemEvent".to_owned(),
+        operation: "Dropped".to_owned(),
+        data: format!("dropped={count}"),
+        event_data: pairs(&format!("dropped={count}")),
+        ..proto::Log::default()
     }
 }
 
@@ -274,7 +402,7 @@ fn pairs(data: &str) -> BTreeMap<String, String> {
 }
 
 /// `2006-01-02T15:04:05.000000Z`.
-fn utc(unix_micros: i64) -> String {
+pub(crate) fn utc(unix_micros: i64) -> String {
     let seconds = unix_micros.div_euclid(MICROS);
     let micros = unix_micros.rem_euclid(MICROS);
     let (year, month, day) = date(seconds.div_euclid(86_400));

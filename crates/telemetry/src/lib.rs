@@ -13,12 +13,21 @@
 
 mod client;
 mod convert;
+mod counts;
+mod datagram;
 mod feeder;
+mod filter;
+mod history;
 mod json;
+mod log_service;
+mod metrics;
+mod otlp;
 pub mod policies;
 pub mod recorded;
+mod rotation;
 mod service;
 mod sink;
+pub mod status;
 mod tcp;
 
 /// The wire forms, generated from `proto/feeder.proto`.
@@ -33,21 +42,33 @@ pub mod proto {
     )]
     tonic::include_proto!("feeder");
 
-    /// KubeArmor's service for policies, generated from `proto/policy.proto`.
+    /// KubeArmor's services for policies, generated from `proto/policy.proto`.
     pub mod policy {
         tonic::include_proto!("policy");
     }
 
-    /// Gorget's own service for policies, generated from `proto/policies.proto`.
+    /// KubeArmor's service for what is there, generated from `proto/state.proto`.
+    pub mod state {
+        tonic::include_proto!("state_agent");
+    }
+
+    /// Gorget's own services, generated from `proto/policies.proto` and `proto/status.proto`.
     pub mod v1 {
         tonic::include_proto!("gorget.v1");
     }
 }
 
 pub use client::{Client, ConnectError, Received};
-pub use feeder::{Feeder, Subscription};
+pub use counts::{AlertCount, Counted, OTHER_POLICIES};
+pub use datagram::{DatagramSink, Place};
+pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscribers};
+pub use filter::{Field, Fields, Filter, FilterError, Sort, Wanted};
+pub use history::Limits;
 pub use json::line;
-pub use service::{BindError, ServeError, bind, serve};
+pub use metrics::{Metrics, serve_metrics};
+pub use otlp::{Collector, CollectorError, Pace, Sent};
+pub use rotation::{Archive, Rotation};
+pub use service::{BindError, ENFORCEMENT, ServeError, Services, bind, serve};
 pub use sink::{JsonSink, WriteError};
 pub use tcp::{ListenError, Tcp, Tls};
 
