@@ -2,7 +2,6 @@
 //! What people are told. Field names of the wire forms are in `gorget-telemetry`.
 
 use crate::{Category, Workload};
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Anything a feed delivers.
@@ -113,7 +112,7 @@ pub struct Alert {
     /// What was done.
     pub action: AlertAction,
     /// `Passed`, `Permission denied`, or how a system call failed.
-    pub result: Cow<'static, str>,
+    pub result: &'static str,
     /// Which mechanism decided, such as `BPFLSM`.
     pub enforcer: &'static str,
 }

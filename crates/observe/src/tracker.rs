@@ -10,9 +10,8 @@ use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Cause, Event, KernelEvent, Node, Object, Operation,
     Outcome, PolicyRef, Preset, Process, Socket, TaskInfo, Workload,
 };
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Ended rulesets whose rules are still known. An event waits in the ring buffer for milliseconds;
 /// this many changes of policy do not happen in that time.
@@ -20,6 +19,8 @@ const ENDED_RULESETS: usize = 1024;
 
 /// A call was interrupted (errno(3)).
 const EINTR: i32 = 4;
+/// The last one that Linux has (`EHWPOISON`).
+const LAST_ERROR: i32 = 133;
 
 /// Policy name of what no rule decided.
 const DEFAULT_POSTURE: &str = "DefaultPosture";
@@ -102,9 +103,9 @@ impl Tracker {
         };
         let (action, result) = match (verdict.outcome, audited) {
             // Its arguments could not be read while it could still be refused.
-            (Outcome::Block, false) if killed => (AlertAction::Block, "Killed before it ran".into()),
-            (Outcome::Block, false) => (AlertAction::Block, "Permission denied".into()),
-            (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed".into()),
+            (Outcome::Block, false) if killed => (AlertAction::Block, "Killed before it ran"),
+            (Outcome::Block, false) => (AlertAction::Block, "Permission denied"),
+            (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed"),
             (Outcome::Audit | Outcome::Pass, _) => (AlertAction::Audit, ended(result)),
         };
         let data = data(operation, &object);
@@ -262,17 +263,27 @@ fn socket_name(socket: Socket) -> String {
 }
 
 /// How it ended, in the words of strerror(3); 0 and more is success.
-fn ended(result: i32) -> Cow<'static, str> {
+fn ended(result: i32) -> &'static str {
     let error = match result {
-        0.. => return Cow::Borrowed("Passed"),
+        0.. => return "Passed",
         // Of the kernel's own: ERESTARTSYS and its like, which programs never see.
         -516..=-512 => EINTR,
         _ => result.saturating_neg(),
     };
-    let mut text = std::io::Error::from_raw_os_error(error).to_string();
-    text.truncate(text.rfind(" (os error").unwrap_or(text.len()));
-    Cow::Owned(text)
+    let text = usize::try_from(error).ok();
+    let text = text.and_then(|error| ERRORS.get(error));
+    text.map_or("Unknown error", String::as_str)
 }
+
+/// By number, each made once.
+static ERRORS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let text = |error| {
+        let mut text = std::io::Error::from_raw_os_error(error).to_string();
+        text.truncate(text.rfind(" (os error").unwrap_or(text.len()));
+        text
+    };
+    (0..=LAST_ERROR).map(text).collect()
+});
 
 /// COMPAT: KubeArmor repeats the resource of everything that is no path.
 fn data(operation: Operation, object: &Object) -> String {
@@ -397,7 +408,7 @@ mod tests {
         assert_eq!(alert.kind, AlertKind::Policy);
         assert_eq!(alert.data, "lsm=FILE_OPEN");
         assert_eq!(
-            (alert.action, &*alert.result),
+            (alert.action, alert.result),
             (AlertAction::Block, "Permission denied")
         );
     }
@@ -424,7 +435,7 @@ mod tests {
         assert_eq!(passed.data, "syscall=SYS_RMDIR");
         assert_eq!(passed.resource, "/home/x");
         assert_eq!(
-            (passed.action, &*passed.result, passed.enforcer),
+            (passed.action, passed.result, passed.enforcer),
             (AlertAction::Audit, "Passed", "eBPF Monitor")
         );
         call.result = -39;
@@ -438,7 +449,7 @@ mod tests {
         blocked.audited = true;
         let alert = alert(tracker().enrich(blocked));
         assert_eq!(
-            (alert.action, &*alert.result),
+            (alert.action, alert.result),
             (AlertAction::AuditedBlock, "Passed")
         );
     }
