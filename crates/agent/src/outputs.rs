@@ -216,9 +216,8 @@ pub(crate) async fn start(
         let (about, reporter) = (about.clone(), reporter.clone());
         tasks.spawn("metrics", async move {
             let text = move || about.metrics().text();
-            if let Err(error) = serve_metrics(listener, text).await {
-                reporter.error(format!("metrics are not served any more: {error}"));
-            }
+            let failed = |error| reporter.warn(format!("a connection for metrics failed: {error}"));
+            serve_metrics(listener, text, failed).await;
         });
     }
     Ok(())
