@@ -69,6 +69,15 @@ async fn converse(mut stream: UnixStream, allowed: u32, questions: &mpsc::Sender
     if let Err(error) = stream.write_all(&bytes).await {
         tracing::debug!(%error, "a hook did not wait for its answer");
     }
+    // What was refused may not have been read to its end, and an end with bytes unread is an error for
+    // the sender, who might see that in place of the answer.
+    let rest = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LARGEST_MESSAGE), &mut tokio::io::sink()).await
+    };
+    if !matches!(tokio::time::timeout(SENDING, rest).await, Ok(Ok(_length))) {
+        tracing::debug!("a hook did not end its message");
+    }
 }
 
 async fn hear(stream: &mut UnixStream, allowed: u32) -> Result<Message, String> {
