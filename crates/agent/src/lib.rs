@@ -27,6 +27,7 @@ mod sinks;
 mod sources;
 mod store;
 mod tasks;
+mod tried;
 
 pub use config::Args;
 pub use run::run;

@@ -10,6 +10,7 @@ use crate::report::{Reporter, with_causes};
 use crate::sinks;
 use crate::sources::{self, Sources};
 use crate::tasks::{Tasks, thread};
+use crate::tried;
 use anyhow::{Context, bail};
 use gorget_bpf::{
     Beginning, Beginnings, Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force,
@@ -76,6 +77,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .nodename()
         .to_string_lossy()
         .into_owned();
+    if args.probe {
+        return tried::run();
+    }
     if args.stop {
         return end_running_agent();
     }

@@ -10,6 +10,7 @@
 mod hook;
 mod logs;
 mod policy;
+mod probe;
 mod render;
 mod version;
 
@@ -35,6 +36,11 @@ enum Command {
     /// Work with policies
     #[command(subcommand)]
     Policy(Box<policy::Command>),
+    /// Say what this machine can have of Gorget, what is lost, and how to get it
+    ///
+    /// Exit status: 0 when everything can be enforced, 1 when something is lost or could not be found
+    /// out, 2 when the agent cannot run.
+    Probe(probe::Arguments),
     /// Work with the agent of a machine, with KubeArmor's words
     #[command(subcommand)]
     Vm(policy::Vm),
@@ -49,6 +55,10 @@ fn main() -> ExitCode {
         Command::Policy(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
             (policy::run(&command), failure)
+        }
+        Command::Probe(arguments) => {
+            let failure = ExitCode::from(probe::EXIT_IMPOSSIBLE);
+            (probe::run(&arguments), failure)
         }
         Command::Vm(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);

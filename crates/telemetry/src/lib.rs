@@ -20,6 +20,7 @@ pub mod recorded;
 mod service;
 mod sink;
 mod tcp;
+pub mod tried;
 
 /// The wire forms, generated from `proto/feeder.proto`.
 pub mod proto {
