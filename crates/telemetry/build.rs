@@ -7,7 +7,13 @@ use std::error::Error;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let files = protox::compile(
-        ["feeder.proto", "policy.proto", "policies.proto"],
+        [
+            "feeder.proto",
+            "policy.proto",
+            "state.proto",
+            "policies.proto",
+            "status.proto",
+        ],
         ["proto"],
     )?;
     let mut config = tonic_prost_build::configure()

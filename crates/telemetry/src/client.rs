@@ -4,8 +4,11 @@
 use crate::proto;
 use crate::proto::RequestMessage;
 use crate::proto::log_service_client::LogServiceClient;
+use crate::proto::v1::agent_client::AgentClient;
 use crate::proto::v1::policies_client::PoliciesClient;
-use crate::proto::v1::{ApplyReply, ApplyRequest, DeleteRequest, ListRequest, Policy};
+use crate::proto::v1::{
+    AgentStatus, ApplyReply, ApplyRequest, DeleteRequest, GetStatusRequest, ListRequest, Policy,
+};
 use std::path::{Path, PathBuf};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
@@ -35,6 +38,7 @@ pub enum Received {
 pub struct Client {
     service: LogServiceClient<Channel>,
     policies: PoliciesClient<Channel>,
+    agent: AgentClient<Channel>,
 }
 
 impl Client {
@@ -52,7 +56,8 @@ impl Client {
         match connect.await {
             Ok(channel) => Ok(Self {
                 service: LogServiceClient::new(channel.clone()),
-                policies: PoliciesClient::new(channel),
+                policies: PoliciesClient::new(channel.clone()),
+                agent: AgentClient::new(channel),
             }),
             Err(source) => Err(ConnectError {
                 path: path.to_owned(),
@@ -126,6 +131,18 @@ impl Client {
     pub async fn policies(&mut self) -> Result<Vec<Policy>, Status> {
         let reply = self.policies.list(ListRequest {}).await?;
         Ok(reply.into_inner().policies)
+    }
+}
+
+impl Client {
+    /// What the agent is and does.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers.
+    pub async fn status(&mut self) -> Result<AgentStatus, Status> {
+        let reply = self.agent.get_status(GetStatusRequest {}).await?;
+        Ok(reply.into_inner())
     }
 }
 

@@ -34,12 +34,17 @@ pub mod proto {
     )]
     tonic::include_proto!("feeder");
 
-    /// KubeArmor's service for policies, generated from `proto/policy.proto`.
+    /// KubeArmor's services for policies, generated from `proto/policy.proto`.
     pub mod policy {
         tonic::include_proto!("policy");
     }
 
-    /// Gorget's own service for policies, generated from `proto/policies.proto`.
+    /// KubeArmor's service for what is there, generated from `proto/state.proto`.
+    pub mod state {
+        tonic::include_proto!("state_agent");
+    }
+
+    /// Gorget's own services, generated from `proto/policies.proto` and `proto/status.proto`.
     pub mod v1 {
         tonic::include_proto!("gorget.v1");
     }
