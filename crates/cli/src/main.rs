@@ -36,10 +36,10 @@ enum Command {
     /// Work with policies
     #[command(subcommand)]
     Policy(Box<policy::Command>),
-    /// Say what this machine can have of Gorget, what is lost, and how to get it
+    /// Say what the agent does, or what this machine can have of Gorget and how to get the rest
     ///
-    /// Exit status: 0 when everything can be enforced, 1 when something is lost or could not be found
-    /// out, 2 when the agent cannot run.
+    /// Exit status: 0 when everything can be enforced, or is, 1 when something is lost or could not be
+    /// found out, 2 when the agent cannot run.
     Probe(probe::Arguments),
     /// Work with the agent of a machine, with KubeArmor's words
     #[command(subcommand)]

@@ -47,8 +47,8 @@ const WRAPPED: [RuntimeKind; 2] = [RuntimeKind::Docker, RuntimeKind::Containerd]
 const NRI: &str = "var/run/nri/nri.sock";
 const AGENT: &str = "gorgetd";
 
-/// Looks at the machine whose root directory is `root`.
-pub(crate) fn gather(root: &Path) -> Facts {
+/// Looks at the machine whose root directory is `root`, and has tried what needs it if that is wanted.
+pub(crate) fn gather(root: &Path, trying: bool) -> Facts {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
     let uid = rustix::process::geteuid().as_raw();
@@ -67,7 +67,10 @@ pub(crate) fn gather(root: &Path) -> Facts {
         modules: read(&root.join("sys/kernel/security/lsm")).map(|text| words(&text, ',')),
         lockdown: lockdown(root),
         btf: exists(&root.join("sys/kernel/btf/vmlinux")),
-        tried: try_features(uid),
+        tried: match trying {
+            true => try_features(uid),
+            false => Trying::Not("it was not wanted (`--only-read`)".to_owned()),
+        },
         mounts: mounts
             .value()
             .map_or_else(Mounts::default, |text| mounted(text)),
@@ -114,11 +117,11 @@ fn words(text: &str, separator: char) -> Vec<String> {
 
 /// The value of a parameter on the kernel's command line: the last counts.
 fn parameter(line: &str, name: &str) -> Option<String> {
-    let values = line.split_whitespace().filter_map(|word| {
+    let mut values = line.split_whitespace().rev().filter_map(|word| {
         let (key, value) = word.split_once('=')?;
         (key == name).then(|| value.to_owned())
     });
-    values.last()
+    values.next()
 }
 
 /// `none [integrity] confidentiality`: the one in brackets. Without the module nothing is locked.
@@ -318,7 +321,7 @@ mod tests {
         );
         write("sys/fs/selinux/enforce", "1");
         write("usr/sbin/apparmor_parser", "");
-        let facts = gather(root.path());
+        let facts = gather(root.path(), false);
         assert_eq!(
             facts.modules,
             Found::Is(vec!["capability".to_owned(), "bpf".to_owned()])

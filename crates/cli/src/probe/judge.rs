@@ -220,10 +220,8 @@ fn next(facts: &Facts, means: Means, complete: bool, checks: &[Check]) -> Vec<St
     }
     if !complete {
         next.push(match &facts.tried {
-            Trying::Not(_) if facts.uid == 0 => {
-                "install `gorgetd` beside this program and ask again, so that it can be tried what \
-                 the kernel can do"
-                    .to_owned()
+            Trying::Not(why) if facts.uid == 0 => {
+                format!("ask again with what the kernel can do tried, which was not done: {why}")
             }
             Trying::Done(_) | Trying::Not(_) => "ask again as root: `sudo gorget probe`".to_owned(),
         });

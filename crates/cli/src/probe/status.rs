@@ -10,13 +10,16 @@ use gorget_telemetry::proto::v1::{AgentStatus, PolicyName, PolicyState, Postures
 const COLUMNS: usize = 80;
 const MOST_SHOWN: usize = 600;
 /// Where what is said of something begins.
-const NAMES: usize = 18;
+const NAMES: usize = 22;
 const NONE: &str = "none";
 
 /// Whether everything is as it should be: all enforced, nothing failing.
 pub(super) fn is_full(status: &AgentStatus) -> bool {
     let healthy = status.health.as_ref().is_some_and(|health| health.healthy);
-    let whole = status.policies.iter().all(|policy| policy.limits.is_empty());
+    let whole = status
+        .policies
+        .iter()
+        .all(|policy| policy.limits.is_empty());
     let workloads = workloads(status);
     let in_force = workloads
         .iter()
@@ -103,7 +106,9 @@ impl Screen {
             self.entry("node", &cluster);
             self.entry("kernel", &format!("Linux {}", node.kernel));
             let labels = node.labels.iter();
-            let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<_> = labels
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
             self.entry("node labels", &labels.join(", "));
         }
         let mib = status.resident_bytes / (1 << 20);
@@ -139,7 +144,7 @@ impl Screen {
             ("host", &status.host_postures, &status.host_visibility),
         ] {
             if let Some(postures) = postures {
-                let said = format!("what no rule lists: {}", posture(postures));
+                let said = format!("not on an allow list: {}", posture(postures));
                 self.entry(name, &said);
             }
             let logged = match visibility.as_slice() {
@@ -224,7 +229,7 @@ impl Screen {
                 (true, version) => format!("connected, {version}"),
                 (false, _) => format!("NOT CONNECTED: {}", runtime.error),
             };
-            self.entry(&harmless(&runtime.name, NAMES - 1), &said);
+            self.entry(&harmless(&runtime.name, NAMES - 2), &said);
         }
         if let Some(starts) = &status.starts
             && starts.containers > 0
@@ -252,14 +257,14 @@ impl Screen {
                 "{} of {} places in its queue taken, {} lost",
                 client.queued, client.capacity, client.lost
             );
-            self.entry(&harmless(&client.name, NAMES - 1), &said);
+            self.entry(&harmless(&client.name, NAMES - 2), &said);
         }
         for output in &status.outputs {
             let mut said = format!("to {}, {} lost", output.target, output.lost);
             if !output.error.is_empty() {
                 said.push_str(&format!(", FAILS: {}", output.error));
             }
-            self.entry(&harmless(&output.kind, NAMES - 1), &said);
+            self.entry(&harmless(&output.kind, NAMES - 2), &said);
         }
     }
 
