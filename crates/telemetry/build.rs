@@ -3,19 +3,24 @@
 //! file, without fields that have their default value.
 
 use std::error::Error;
+use std::path::Path;
+
+const FILES: [&str; 5] = [
+    "feeder.proto",
+    "policy.proto",
+    "state.proto",
+    "policies.proto",
+    "status.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = protox::compile(
-        [
-            "feeder.proto",
-            "policy.proto",
-            "state.proto",
-            "policies.proto",
-            "status.proto",
-        ],
-        ["proto"],
-    )?;
+    let files = protox::compile(FILES, ["proto"])?;
+    // What reflection tells needs no comments.
+    let mut plain = protox::Compiler::new(["proto"])?;
+    plain.include_imports(true).open_files(FILES)?;
+    let descriptors = Path::new(&std::env::var("OUT_DIR")?).join("descriptors.bin");
+    std::fs::write(descriptors, plain.encode_file_descriptor_set())?;
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
         .type_attribute(".feeder", "#[derive(serde::Serialize)]")

@@ -4,6 +4,7 @@
 //! Every field of the domain types is named, so that a new one cannot be forgotten here. Values are
 //! those of KubeArmor 1.7.
 
+use crate::feeder::Lost;
 use crate::proto;
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Container, Level, Log, Message, Node, PolicyRef,
@@ -75,12 +76,7 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         operation: operation(*category).to_owned(),
         resource: resource.clone(),
         data: data.clone(),
-        action: match action {
-            AlertAction::Audit => "Audit",
-            AlertAction::Block => "Block",
-            AlertAction::AuditedBlock => "Audit (Block)",
-        }
-        .to_owned(),
+        action: self::action(*action).to_owned(),
         result: (*result).to_owned(),
         container_image: place.image,
         parent_process_name: parent_exe.clone(),
@@ -244,7 +240,7 @@ impl Place {
     }
 }
 
-fn operation(category: Category) -> &'static str {
+pub(crate) fn operation(category: Category) -> &'static str {
     match category {
         // What presets prevent is told as what the process did to run something.
         Category::Process | Category::Preset => "Process",
@@ -253,6 +249,84 @@ fn operation(category: Category) -> &'static str {
         Category::Capability => "Capabilities",
         Category::Syscall => "Syscall",
         Category::Device => "Device",
+    }
+}
+
+/// The word for what was done.
+pub(crate) fn action(action: AlertAction) -> &'static str {
+    match action {
+        AlertAction::Audit => "Audit",
+        AlertAction::Block => "Block",
+        AlertAction::AuditedBlock => "Audit (Block)",
+    }
+}
+
+/// The namespace of a workload; empty for the host.
+pub(crate) fn namespace(workload: &Workload) -> &str {
+    match workload {
+        Workload::Host(_) => "",
+        // COMPAT: KubeArmor's namespace of containers without an orchestrator.
+        Workload::Container(it) => it.namespace.as_deref().unwrap_or("container_namespace"),
+    }
+}
+
+/// The pod of a workload; empty where there is none.
+pub(crate) fn pod(workload: &Workload) -> &str {
+    match workload {
+        Workload::Host(_) => "",
+        Workload::Container(it) => it.pod.as_deref().unwrap_or_default(),
+    }
+}
+
+/// The name of a container; empty for the host.
+pub(crate) fn container(workload: &Workload) -> &str {
+    match workload {
+        Workload::Host(_) => "",
+        Workload::Container(it) => &it.name,
+    }
+}
+
+/// What a client of alerts gets where some were lost.
+pub(crate) fn lost_alerts(lost: &Lost) -> proto::Alert {
+    let Lost {
+        count,
+        node,
+        unix_micros,
+    } = lost;
+    proto::Alert {
+        timestamp: unix_micros / MICROS,
+        updated_time: utc(*unix_micros),
+        cluster_name: node.cluster.clone(),
+        host_name: node.host.clone(),
+        node_id: node.id.clone(),
+        message: lost.text(),
+        r#type: "SystemEvent".to_owned(),
+        operation: "Dropped".to_owned(),
+        data: format!("dropped={count}"),
+        event_data: pairs(&format!("dropped={count}")),
+        kube_armor_version: VERSION.to_owned(),
+        ..proto::Alert::default()
+    }
+}
+
+/// What a client of logs gets where some were lost.
+pub(crate) fn lost_logs(lost: &Lost) -> proto::Log {
+    let Lost {
+        count,
+        node,
+        unix_micros,
+    } = lost;
+    proto::Log {
+        timestamp: unix_micros / MICROS,
+        updated_time: utc(*unix_micros),
+        cluster_name: node.cluster.clone(),
+        host_name: node.host.clone(),
+        node_id: node.id.clone(),
+        r#type: "SystemEvent".to_owned(),
+        operation: "Dropped".to_owned(),
+        data: format!("dropped={count}"),
+        event_data: pairs(&format!("dropped={count}")),
+        ..proto::Log::default()
     }
 }
 

@@ -13,12 +13,17 @@
 
 mod client;
 mod convert;
+mod counts;
 mod feeder;
+mod filter;
+mod history;
 mod json;
+mod log_service;
 pub mod policies;
 pub mod recorded;
 mod service;
 mod sink;
+pub mod status;
 mod tcp;
 pub mod tried;
 
@@ -51,9 +56,12 @@ pub mod proto {
 }
 
 pub use client::{Client, ConnectError, Received};
-pub use feeder::{Feeder, Subscription};
+pub use counts::{AlertCount, Counted, OTHER_POLICIES};
+pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscribers};
+pub use filter::{Field, Fields, Filter, FilterError, Sort, Wanted};
+pub use history::Limits;
 pub use json::line;
-pub use service::{BindError, ServeError, bind, serve};
+pub use service::{BindError, ENFORCEMENT, ServeError, Services, bind, serve};
 pub use sink::{JsonSink, WriteError};
 pub use tcp::{ListenError, Tcp, Tls};
 

@@ -49,7 +49,7 @@ impl From<Refusal> for Status {
 }
 
 /// Hands questions on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Forward {
     owner: Sender<Asked>,
 }

@@ -1,28 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-//! KubeArmor's `LogService` and what changes policies, on a Unix socket that only root can open.
+//! All services of the agent, on a Unix socket that only root can open, or over TCP (`tcp`).
 
-use crate::convert;
-use crate::feeder::{Feeder, Subscription};
+use crate::feeder::Feeder;
+use crate::log_service::LogFeed;
 use crate::policies::{Asked, Forward};
-use crate::proto::log_service_server::{LogService, LogServiceServer};
+use crate::proto::log_service_server::LogServiceServer;
 use crate::proto::policy::policy_service_server::PolicyServiceServer;
+use crate::proto::policy::probe_service_server::ProbeServiceServer;
+use crate::proto::state::state_agent_server::StateAgentServer;
+use crate::proto::v1::agent_server::AgentServer;
 use crate::proto::v1::policies_server::PoliciesServer;
-use crate::proto::{self, NonceMessage, ReplyMessage, RequestMessage};
-use gorget_model::Event;
+use crate::status::{Answering, Status};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::time::Duration;
 use std::{fs, io};
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
-use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+/// What reflection tells: everything in `proto`.
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// How often a connection that is silent is asked whether anybody is there, and how long the answer
+/// may take: a client that was killed without a word is let go after both.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
+
+/// Name under which the health service tells whether everything is in force that should be.
+pub const ENFORCEMENT: &str = "enforcement";
 
 /// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +59,14 @@ pub enum BindError {
 
 /// The service ended.
 #[derive(Debug, thiserror::Error)]
-#[error("serving the feed")]
-pub struct ServeError(#[from] tonic::transport::Error);
+pub enum ServeError {
+    /// The listener failed.
+    #[error("serving the feed")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptions that were built in do not fit together.
+    #[error("describing the services")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
 
 /// Opens the socket, mode 0600. One that is left over from an agent that is gone is replaced.
 ///
@@ -76,8 +96,171 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     Ok(listener)
 }
 
-/// Serves until `shutdown` is ready. Streams end after what is queued for them then; a client that
-/// does not read it holds up the end.
+/// What a server offers. Cheap to clone; several servers can offer the same.
+#[derive(Clone, Debug)]
+pub struct Services {
+    feeder: Feeder,
+    policies: Option<Sender<Asked>>,
+    status: Option<Status>,
+    health: HealthReporter,
+}
+
+impl Services {
+    /// The feed, health and reflection.
+    pub fn new(feeder: Feeder) -> Self {
+        Self {
+            feeder,
+            policies: None,
+            status: None,
+            health: HealthReporter::new(),
+        }
+    }
+
+    /// And what changes policies.
+    #[must_use]
+    pub fn with_policies(self, owner: Sender<Asked>) -> Self {
+        Self {
+            policies: Some(owner),
+            ..self
+        }
+    }
+
+    /// The same without what changes policies.
+    #[must_use]
+    pub fn without_policies(self) -> Self {
+        Self {
+            policies: None,
+            ..self
+        }
+    }
+
+    /// And what the agent says of itself.
+    #[must_use]
+    pub fn with_status(self, status: Status) -> Self {
+        Self {
+            status: Some(status),
+            ..self
+        }
+    }
+
+    /// What the health service says of [`ENFORCEMENT`]. Of everything else it says that it serves, for
+    /// as long as it does.
+    pub async fn set_enforcement(&self, is_healthy: bool) {
+        let status = match is_healthy {
+            true => tonic_health::ServingStatus::Serving,
+            false => tonic_health::ServingStatus::NotServing,
+        };
+        self.health.set_service_status(ENFORCEMENT, status).await;
+    }
+
+    /// The health service alone.
+    pub(crate) fn health(&self) -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(self.health.clone()))
+    }
+
+    /// Serves on a Unix socket until `shutdown` is ready. Streams end after what is queued for them
+    /// then; a client that does not read it holds up the end.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        listener: UnixListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        let (router, shutdown) = self.on(Server::builder(), shutdown).await?;
+        router
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+            .await?;
+        Ok(())
+    }
+
+    /// A server of them, and when it ends.
+    pub(crate) async fn on(
+        self,
+        server: Server,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(Router, impl Future<Output = ()> + Send + 'static), ServeError> {
+        let Self {
+            feeder,
+            policies,
+            status,
+            health,
+        } = self;
+        let (serving, stopping) = watch::channel(());
+        // Streams have no end of their own, and the server waits for them.
+        let shutdown = async move {
+            shutdown.await;
+            drop(serving);
+        };
+        let mut offered = Offered {
+            names: Vec::new(),
+            health: &health,
+        };
+        let feed = LogServiceServer::new(LogFeed::new(feeder, stopping.clone()));
+        let feed = offered.note(feed).await;
+        let forward = policies.map(Forward::new);
+        let own = offered
+            .maybe(forward.clone().map(PoliciesServer::new))
+            .await;
+        let changes = offered.maybe(forward.map(PolicyServiceServer::new)).await;
+        let answering = status.map(|status| Answering::new(status, stopping));
+        let agent = offered.maybe(answering.clone().map(AgentServer::new)).await;
+        let probe = offered
+            .maybe(answering.clone().map(ProbeServiceServer::new))
+            .await;
+        let state = offered.maybe(answering.map(StateAgentServer::new)).await;
+        let names = offered.names;
+        let health = HealthServer::new(HealthService::from_health_reporter(health));
+        let router = server
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+            .add_service(feed)
+            .add_service(health)
+            .add_service(reflection(&names).build_v1()?)
+            .add_service(reflection(&names).build_v1alpha()?)
+            .add_optional_service(own)
+            .add_optional_service(changes)
+            .add_optional_service(agent)
+            .add_optional_service(probe)
+            .add_optional_service(state);
+        Ok((router, shutdown))
+    }
+}
+
+/// What a server offers, for reflection and health.
+struct Offered<'a> {
+    names: Vec<&'static str>,
+    health: &'a HealthReporter,
+}
+
+impl Offered<'_> {
+    async fn note<S: NamedService>(&mut self, service: S) -> S {
+        self.names.push(S::NAME);
+        self.health.set_serving::<S>().await;
+        service
+    }
+
+    async fn maybe<S: NamedService>(&mut self, service: Option<S>) -> Option<S> {
+        match service {
+            Some(service) => Some(self.note(service).await),
+            None => None,
+        }
+    }
+}
+
+fn reflection(names: &[&'static str]) -> tonic_reflection::server::Builder<'static> {
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health");
+    names
+        .iter()
+        .fold(builder, |builder, name| builder.with_service_name(*name))
+}
+
+/// Serves the feed and what changes policies; what else there is: [`Services`].
 ///
 /// # Errors
 ///
@@ -88,161 +271,6 @@ pub async fn serve(
     listener: UnixListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let (router, shutdown) = with_services(Server::builder(), feeder, Some(policies), shutdown);
-    router
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
-        .await?;
-    Ok(())
-}
-
-/// A server of the feed, and of what changes policies if their owner is given; and when it ends.
-pub(crate) fn with_services(
-    mut server: Server,
-    feeder: Feeder,
-    policies: Option<Sender<Asked>>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> (Router, impl Future<Output = ()> + Send + 'static) {
-    let (serving, stopping) = watch::channel(());
-    // Streams have no end of their own, and the server waits for them.
-    let shutdown = async move {
-        shutdown.await;
-        drop(serving);
-    };
-    let forward = |policies: &Sender<Asked>| Forward::new(policies.clone());
-    let router = server
-        .add_service(LogServiceServer::new(Service { feeder, stopping }))
-        .add_optional_service(policies.as_ref().map(forward).map(PolicyServiceServer::new))
-        .add_optional_service(policies.as_ref().map(forward).map(PoliciesServer::new));
-    (router, shutdown)
-}
-
-struct Service {
-    feeder: Feeder,
-    /// Closed when the server is to end.
-    stopping: watch::Receiver<()>,
-}
-
-type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// The events of a subscription that `wanted` turns into a message.
-fn stream<T: Send + 'static>(
-    events: Subscription,
-    mut stopping: watch::Receiver<()>,
-    wanted: impl Fn(&Event) -> Option<T> + Send + Sync + 'static,
-) -> Sent<T> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let forward = async move {
-        let mut events = events;
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = events.next() => event,
-                _closed = stopping.changed() => None,
-            };
-            let Some(event) = event else { break };
-            if let Some(message) = wanted(&event)
-                && sender.send(Ok(message)).await.is_err()
-            {
-                break;
-            }
-        }
-    };
-    Box::pin(Forwarded {
-        forward: Some(Box::pin(forward)),
-        receiver,
-    })
-}
-
-/// Drives the forwarding while the stream is polled, so that no task of its own is needed.
-struct Forwarded<T> {
-    forward: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    receiver: tokio::sync::mpsc::Receiver<Result<T, Status>>,
-}
-
-impl<T> Stream for Forwarded<T> {
-    type Item = Result<T, Status>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        if let Some(forward) = &mut self.forward
-            && forward.as_mut().poll(context).is_ready()
-        {
-            self.forward = None;
-        }
-        self.receiver.poll_recv(context)
-    }
-}
-
-/// COMPAT: KubeArmor ends the stream at once, without an error, for a filter it does not know. A
-/// client that asks for the wrong thing should learn it.
-fn check_filter(request: Request<RequestMessage>, allowed: &[&str]) -> Result<(), Status> {
-    let filter = request.into_inner().filter;
-    if filter.is_empty() || allowed.contains(&filter.as_str()) {
-        return Ok(());
-    }
-    let allowed = allowed.join("`, `");
-    Err(Status::invalid_argument(format!(
-        "unknown filter `{filter}`, allowed are `{allowed}`"
-    )))
-}
-
-#[tonic::async_trait]
-impl LogService for Service {
-    type WatchMessagesStream = Sent<proto::Message>;
-    type WatchAlertsStream = Sent<proto::Alert>;
-    type WatchLogsStream = Sent<proto::Log>;
-
-    async fn health_check(
-        &self,
-        request: Request<NonceMessage>,
-    ) -> Result<Response<ReplyMessage>, Status> {
-        let retval = request.into_inner().nonce;
-        Ok(Response::new(ReplyMessage { retval }))
-    }
-
-    async fn watch_messages(
-        &self,
-        _request: Request<RequestMessage>,
-    ) -> Result<Response<Self::WatchMessagesStream>, Status> {
-        Ok(Response::new(stream(
-            self.feeder.subscribe(),
-            self.stopping.clone(),
-            |event| match event {
-                Event::Message(message) => Some(convert::message(message)),
-                Event::Alert(_) | Event::Log(_) => None,
-            },
-        )))
-    }
-
-    async fn watch_alerts(
-        &self,
-        request: Request<RequestMessage>,
-    ) -> Result<Response<Self::WatchAlertsStream>, Status> {
-        check_filter(request, &["all", "policy"])?;
-        Ok(Response::new(stream(
-            self.feeder.subscribe(),
-            self.stopping.clone(),
-            |event| match event {
-                Event::Alert(alert) => Some(convert::alert(alert)),
-                Event::Log(_) | Event::Message(_) => None,
-            },
-        )))
-    }
-
-    async fn watch_logs(
-        &self,
-        request: Request<RequestMessage>,
-    ) -> Result<Response<Self::WatchLogsStream>, Status> {
-        check_filter(request, &["all", "system"])?;
-        Ok(Response::new(stream(
-            self.feeder.subscribe(),
-            self.stopping.clone(),
-            |event| match event {
-                Event::Log(log) => Some(convert::log(log)),
-                Event::Alert(_) | Event::Message(_) => None,
-            },
-        )))
-    }
+    let services = Services::new(feeder).with_policies(policies);
+    services.serve(listener, shutdown).await
 }

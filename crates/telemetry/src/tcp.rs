@@ -4,14 +4,11 @@
 //! With [`Tls`] both sides show a certificate of one authority: whoever has none gets no further than
 //! the handshake. What is served without it is the caller's choice.
 
-use crate::feeder::Feeder;
-use crate::policies::Asked;
-use crate::service::{ServeError, with_services};
+use crate::service::{ServeError, Services};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
@@ -89,22 +86,33 @@ impl Tcp {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` is ready: the feed, and what changes policies if their owner is given.
+    /// Serves until `shutdown` is ready.
     ///
     /// # Errors
     ///
     /// When the listener fails.
     pub async fn serve(
         self,
-        feeder: Feeder,
-        policies: Option<Sender<Asked>>,
+        services: Services,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
-        let (router, shutdown) = with_services(self.server, feeder, policies, shutdown);
+        let (router, shutdown) = services.on(self.server, shutdown).await?;
         let incoming = TcpListenerStream::new(self.listener);
         router
             .serve_with_incoming_shutdown(incoming, shutdown)
             .await?;
+        Ok(())
+    }
+
+    /// Serves nothing but `grpc.health.v1` of these services.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails.
+    pub async fn serve_health(mut self, services: Services) -> Result<(), ServeError> {
+        let incoming = TcpListenerStream::new(self.listener);
+        let router = self.server.add_service(services.health());
+        router.serve_with_incoming(incoming).await?;
         Ok(())
     }
 }

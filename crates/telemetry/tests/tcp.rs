@@ -5,7 +5,7 @@
 
 use gorget_telemetry::policies::Asked;
 use gorget_telemetry::proto::policy::PolicyStatus;
-use gorget_telemetry::{Feeder, ListenError, Tcp, Tls};
+use gorget_telemetry::{Feeder, ListenError, Services, Tcp, Tls};
 use std::fs;
 use std::net::SocketAddr;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -67,8 +67,13 @@ async fn with_port<T>(
         .unwrap();
     let address = tcp.address().unwrap();
     let (asking, asked) = channel(1);
-    let policies = with_policies.then_some(asking);
-    let server = tcp.serve(Feeder::new(), policies, std::future::pending());
+    let all = Services::new(Feeder::new()).with_policies(asking);
+    let services = if with_policies {
+        all
+    } else {
+        all.without_policies()
+    };
+    let server = tcp.serve(services, std::future::pending());
     tokio::select! {
         done = ask(address) => done,
         ended = async { tokio::join!(server, answer(asked)).0 } => panic!("it ended: {ended:?}"),

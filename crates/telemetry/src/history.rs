@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The latest events, for clients that come later.
+//!
+//! INVARIANT: what is kept is bounded by number and by memory; the oldest go first.
+
+use gorget_model::{Alert, Container, Event, Host, Log, Message, PolicyRef, Process, Workload};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Events; none are kept when this is 0.
+    pub events: usize,
+    /// What they may take together, as far as it can be told.
+    pub bytes: usize,
+}
+
+impl Limits {
+    /// Nothing is kept.
+    pub const OFF: Self = Self {
+        events: 0,
+        bytes: 0,
+    };
+}
+
+#[derive(Debug)]
+pub(crate) struct History {
+    limits: Limits,
+    events: VecDeque<(usize, Arc<Event>)>,
+    bytes: usize,
+}
+
+impl History {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            events: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn keep(&mut self, event: &Arc<Event>) {
+        let bytes = weight(event);
+        if self.limits.events == 0 || bytes > self.limits.bytes {
+            return;
+        }
+        self.events.push_back((bytes, Arc::clone(event)));
+        self.bytes += bytes;
+        while self.events.len() > self.limits.events || self.bytes > self.limits.bytes {
+            let Some((bytes, _)) = self.events.pop_front() else {
+                break;
+            };
+            self.bytes -= bytes;
+        }
+    }
+
+    /// What happened at a time or later and is kept, in the order in which it was told.
+    pub(crate) fn since(&self, unix_micros: i64) -> impl Iterator<Item = &Arc<Event>> {
+        let events = self.events.iter().map(|(_, event)| event);
+        events.filter(move |event| time(event) >= unix_micros)
+    }
+}
+
+/// When it happened.
+pub(crate) fn time(event: &Event) -> i64 {
+    match event {
+        Event::Alert(alert) => alert.unix_micros,
+        Event::Log(log) => log.unix_micros,
+        Event::Message(message) => message.unix_micros,
+    }
+}
+
+/// What an event takes. Its workload and node are shared with others and counted with none, but for
+/// the workload's name, which stands for what the allocator needs besides.
+fn weight(event: &Event) -> usize {
+    let texts = match event {
+        Event::Alert(Alert {
+            process,
+            policy,
+            workload,
+            source,
+            resource,
+            data,
+            ..
+        }) => {
+            let PolicyRef {
+                name,
+                severity: _,
+                tags,
+                message,
+            } = policy;
+            let tags: usize = tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
+            of_process(process)
+                + of_workload(workload)
+                + name.len()
+                + tags
+                + message.len()
+                + source.len()
+                + resource.len()
+                + data.len()
+        }
+        Event::Log(Log {
+            process,
+            workload,
+            source,
+            resource,
+            data,
+            ..
+        }) => {
+            of_process(process) + of_workload(workload) + source.len() + resource.len() + data.len()
+        }
+        Event::Message(Message { text, .. }) => text.len(),
+    };
+    size_of::<Event>() + size_of::<(usize, Arc<Event>)>() + texts
+}
+
+fn of_process(process: &Process) -> usize {
+    let Process {
+        user,
+        exe,
+        parent_exe,
+        cwd,
+        tty,
+        ..
+    } = process;
+    user.len() + exe.len() + parent_exe.len() + cwd.len() + tty.len()
+}
+
+fn of_workload(workload: &Workload) -> usize {
+    match workload {
+        Workload::Host(Host { name, .. }) | Workload::Container(Container { name, .. }) => {
+            name.len()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gorget_model::Level;
+
+    fn message(unix_micros: i64, length: usize) -> Arc<Event> {
+        Arc::new(Event::Message(Message {
+            unix_micros,
+            node: Arc::default(),
+            level: Level::Info,
+            text: "x".repeat(length),
+        }))
+    }
+
+    fn times(history: &History, since: i64) -> Vec<i64> {
+        history.since(since).map(|event| time(event)).collect()
+    }
+
+    #[test]
+    fn the_oldest_go_first_by_number_and_by_size() {
+        let mut history = History::new(Limits {
+            events: 3,
+            bytes: 10_000,
+        });
+        (0..5).for_each(|number| history.keep(&message(number, 1)));
+        assert_eq!(times(&history, 0), [2, 3, 4]);
+        assert_eq!(times(&history, 4), [4]);
+        history.keep(&message(5, 9_000));
+        assert_eq!(times(&history, 0), [4, 5]);
+        history.keep(&message(6, 20_000));
+        assert_eq!(times(&history, 0), [4, 5]);
+    }
+
+    #[test]
+    fn nothing_is_kept_when_it_is_off() {
+        let mut history = History::new(Limits::OFF);
+        history.keep(&message(1, 1));
+        assert_eq!(times(&history, 0), [0_i64; 0]);
+    }
+}
