@@ -40,5 +40,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     config.compile_fds(files)?;
+    test_client()
+}
+
+/// The client that tests ask with, from definitions that share nothing with ours.
+fn test_client() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=tests/client");
+    let directory = Path::new(&std::env::var("OUT_DIR")?).join("client");
+    std::fs::create_dir_all(&directory)?;
+    let files = ["feeder.proto", "policy.proto", "state.proto"];
+    tonic_prost_build::configure()
+        .build_server(false)
+        .btree_map(".")
+        .out_dir(directory)
+        .compile_fds(protox::compile(files, ["tests/client"])?)?;
     Ok(())
 }

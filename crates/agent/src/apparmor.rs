@@ -94,8 +94,13 @@ impl AppArmor {
         *self.running.entry(profile_of(container)).or_default() += 1;
     }
 
-    /// These policies select a container that is known.
-    pub(crate) fn apply(&mut self, container: &Container, pid: u32, selected: &[Arc<Policy>]) {
+    /// These policies select a container that is known. Says whether it is denied what they block.
+    pub(crate) fn apply(
+        &mut self,
+        container: &Container,
+        pid: u32,
+        selected: &[Arc<Policy>],
+    ) -> bool {
         let name = profile_of(container);
         let runs_in_it = current(pid).as_deref() == Some(name.as_str());
         if !runs_in_it && !selected.is_empty() {
@@ -109,7 +114,7 @@ impl AppArmor {
             );
         }
         if !runs_in_it && !self.named.contains(&name) {
-            return;
+            return false;
         }
         let root = format!("/proc/{pid}/root");
         let aliases = resolve::aliases(Path::new(&root), &literal_paths(selected));
@@ -122,7 +127,7 @@ impl AppArmor {
             name: &name,
             pid: runs_in_it.then_some(pid),
         };
-        self.put(&place, &set);
+        self.put(&place, &set) && runs_in_it
     }
 
     /// A container ended.
@@ -160,7 +165,8 @@ impl AppArmor {
         }
     }
 
-    fn put(&mut self, place: &Place<'_>, set: &PolicySet) {
+    /// Says whether the profile says what the policies say.
+    fn put(&mut self, place: &Place<'_>, set: &PolicySet) -> bool {
         let name = place.name;
         // Who runs in a part of the profile goes on in it.
         let loaded = self.loader.text(name).filter(|_| place.pid.is_some());
@@ -176,7 +182,10 @@ impl AppArmor {
         });
         let written = match written {
             Ok(written) => written,
-            Err(error) => return self.not_loaded(name, set, &with_causes(&error)),
+            Err(error) => {
+                self.not_loaded(name, set, &with_causes(&error));
+                return false;
+            }
         };
         match self.loader.put(name, &written.text) {
             Ok(true) => {
@@ -188,8 +197,12 @@ impl AppArmor {
                 }
             }
             Ok(false) => {}
-            Err(error) => self.not_loaded(name, set, &with_causes(&error)),
+            Err(error) => {
+                self.not_loaded(name, set, &with_causes(&error));
+                return false;
+            }
         }
+        true
     }
 
     fn not_loaded(&mut self, name: &str, set: &PolicySet, reason: &str) {

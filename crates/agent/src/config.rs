@@ -5,13 +5,13 @@
 //! known or a value that is not allowed is an error that names file, line and field; the agent does
 //! not start on it.
 
-use crate::listen::{Listen, ListenSpecError, TlsFiles};
+use crate::listen::{HealthPort, Listen, ListenSpecError, TlsFiles};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
 use clap::Parser;
 use gorget_bpf::Protection;
 use gorget_containers::Choice;
 use gorget_model::{Posture, Postures};
-use gorget_telemetry::DEFAULT_SOCKET;
+use gorget_telemetry::{DEFAULT_SOCKET, Limits};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +25,11 @@ const DEFAULT_STATE: &str = "/var/lib/gorget";
 const DEFAULT_BACKENDS: &str = "bpf,apparmor,none";
 /// Where policies are looked for when no place is named.
 const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
+
+/// What is kept of the latest events unless configured: some minutes of what people look into, at a
+/// tenth of the memory that the agent may take.
+const HISTORY_EVENTS: usize = 4_096;
+const HISTORY_BYTES: usize = 4 << 20;
 
 /// The Gorget agent: enforces policies on this machine and tells what happened.
 #[derive(Debug, Parser)]
@@ -145,6 +150,9 @@ struct ConfigSpec {
     containerd_socket: Option<String>,
     lsm: Option<String>,
     listen: Option<String>,
+    health_listen: Option<String>,
+    history_events: Option<usize>,
+    history_bytes: Option<usize>,
     tls: Option<TlsFiles>,
     #[serde(default)]
     plain_policy_service: bool,
@@ -185,6 +193,10 @@ pub(crate) struct Config {
     pub(crate) backends: Vec<Backend>,
     /// The TCP port, if there is one.
     pub(crate) listen: Option<Listen>,
+    /// Where health is told besides.
+    pub(crate) health: Option<HealthPort>,
+    /// How much is kept for clients that ask for what was before.
+    pub(crate) history: Limits,
     pub(crate) on_stop: OnStop,
     pub(crate) protection: Protection,
     /// Of containers; they have no devices of their own.
@@ -257,6 +269,9 @@ impl Config {
             containerd_socket,
             lsm,
             listen,
+            health_listen,
+            history_events,
+            history_bytes,
             tls,
             plain_policy_service,
             on_stop,
@@ -277,6 +292,7 @@ impl Config {
         let runtime = args.runtime.clone().map(RuntimeSpec::Words).or(runtime);
         let containerd = args.containerd_socket.clone().or(containerd_socket);
         let runtimes = runtimes::choices(runtime.as_ref(), containerd.as_deref())?;
+        let listen = Listen::from_spec(listen, tls, plain_policy_service)?;
         let backends = Backend::list(lsm.as_deref().unwrap_or(DEFAULT_BACKENDS))?;
         Ok(Self {
             cluster: cluster.unwrap_or_else(|| "default".to_owned()),
@@ -296,7 +312,12 @@ impl Config {
             log,
             runtimes,
             backends,
-            listen: Listen::from_spec(listen, tls, plain_policy_service)?,
+            health: HealthPort::from_spec(health_listen.as_deref(), listen.as_ref())?,
+            listen,
+            history: Limits {
+                events: history_events.unwrap_or(HISTORY_EVENTS),
+                bytes: history_bytes.unwrap_or(HISTORY_BYTES),
+            },
             on_stop,
             protection: self_protection.into(),
             postures: Postures {

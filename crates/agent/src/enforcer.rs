@@ -7,6 +7,7 @@
 //!
 //! INVARIANT: a workload whose new rules cannot be compiled or installed keeps its old ones.
 
+mod published;
 mod starts;
 
 use crate::apparmor::AppArmor;
@@ -19,6 +20,7 @@ use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
 use gorget_model::{Host, Mode, PolicyRef, Postures, Workload};
 use gorget_observe::Tracker;
 use gorget_policy::Policy;
+use gorget_telemetry::proto::v1::{PolicyName, Runtime};
 use starts::{Lateness, Teller};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+pub(crate) use published::{APPARMOR, AUDIT_ONLY, BPF, Published, named};
 
 /// How often the kernel's loss counters are read.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,6 +72,12 @@ struct Bound {
     pid: u32,
     /// Names of the policies that select it, for telling of changes.
     selected: Vec<String>,
+    /// The same with kinds and namespaces, for those who ask.
+    policies: Vec<PolicyName>,
+    /// Why newer rules are not in force.
+    failed: Option<String>,
+    /// AppArmor denies what its policies block.
+    confined: bool,
     ruleset: Option<u32>,
 }
 
@@ -101,6 +111,8 @@ pub(crate) struct Enforcer {
     apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     all_known: Option<Sender<()>>,
+    runtimes: BTreeMap<String, Runtime>,
+    published: Published,
 }
 
 /// What the enforcer needs to know beforehand.
@@ -118,6 +130,8 @@ pub(crate) struct Setup {
     pub(crate) apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     pub(crate) all_known: Sender<()>,
+    /// Where to say what is in force.
+    pub(crate) published: Published,
 }
 
 impl Enforcer {
@@ -132,6 +146,7 @@ impl Enforcer {
             mode,
             apparmor,
             all_known,
+            published,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
         lock(&tracker).workload(WorkloadIndex::HOST.0, Arc::clone(&workload));
@@ -152,6 +167,9 @@ impl Enforcer {
                     cgroup: None,
                     pid: 1,
                     selected: Vec::new(),
+                    policies: Vec::new(),
+                    failed: None,
+                    confined: false,
                     ruleset: None,
                 },
             )]),
@@ -163,6 +181,8 @@ impl Enforcer {
             lateness: Lateness::default(),
             apparmor,
             all_known: Some(all_known),
+            runtimes: BTreeMap::new(),
+            published,
         };
         match enforcer.kernel.boot_unix_micros(clock::boot_unix_micros()) {
             Ok(boot) => lock(&enforcer.tracker).booted_at(boot),
@@ -178,7 +198,16 @@ impl Enforcer {
     /// Carries out commands until told to stop, or until nobody can tell any more.
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
         loop {
-            match commands.recv_timeout(LOSS_INTERVAL) {
+            let command = match commands.try_recv() {
+                Ok(command) => Ok(command),
+                // Only now, so that many changes at once are told once.
+                Err(_nothing) => {
+                    self.publish();
+                    commands.recv_timeout(LOSS_INTERVAL)
+                }
+            };
+            self.published.changed |= command.is_ok();
+            match command {
                 Ok(Command::Policies(policies)) => self.set_policies(policies),
                 Ok(Command::Containers(change)) => self.containers(change),
                 Ok(Command::Announced {
@@ -191,8 +220,11 @@ impl Enforcer {
                     drop(told.send(done));
                 }
                 Ok(Command::Ended { id, pid }) => self.ended(&id, pid),
-                // Whoever asked may have stopped waiting.
-                Ok(Command::Done(told)) => drop(told.send(())),
+                Ok(Command::Done(told)) => {
+                    self.publish();
+                    // Whoever asked may have stopped waiting.
+                    let (Ok(()) | Err(())) = told.send(());
+                }
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -239,11 +271,13 @@ impl Enforcer {
                 self.reporter.info(format!("{count} containers are known"));
                 self.all_known();
             }
-            Change::Connected { runtime } => {
+            Change::Connected { name, runtime } => {
                 self.reporter.info(format!("connected to {runtime}"));
+                self.runtime(name, Ok(runtime));
             }
-            Change::Disconnected { reason } => {
+            Change::Disconnected { name, reason } => {
                 self.all_known = None;
+                self.runtime(name, Err(reason.clone()));
                 self.reporter.warn(format!(
                     "a container runtime cannot be reached: {reason}; what is in force stays"
                 ));
@@ -295,26 +329,34 @@ impl Enforcer {
         } else {
             match self.compile(index, selected.clone()) {
                 Ok(rules) => Some(rules),
-                Err(reason) => return self.not_in_force(&workload, reason),
+                Err(reason) => return self.not_in_force(index, &workload, reason),
             }
         };
         match self.kernel.apply(index, rules.as_deref(), self.mode) {
             Ok(applied) => {
                 if let (Some(apparmor), Workload::Container(container)) =
                     (&mut self.apparmor, &*workload)
-                    && let Some(bound) = self.bound.get(&index)
+                    && let Some(bound) = self.bound.get_mut(&index)
                 {
-                    apparmor.apply(container, bound.pid, &selected);
+                    bound.confined = apparmor.apply(container, bound.pid, &selected);
                 }
                 self.applied(index, applied, rules.as_deref(), &selected);
             }
-            Err(error) => return self.not_in_force(&workload, with_causes(&error)),
+            Err(error) => return self.not_in_force(index, &workload, with_causes(&error)),
         }
         Ok(())
     }
 
-    fn not_in_force(&self, workload: &Workload, reason: String) -> Result<(), String> {
+    fn not_in_force(
+        &mut self,
+        index: WorkloadIndex,
+        workload: &Workload,
+        reason: String,
+    ) -> Result<(), String> {
         let name = name(workload);
+        if let Some(bound) = self.bound.get_mut(&index) {
+            bound.failed = Some(reason.clone());
+        }
         self.reporter.error(format!(
             "new rules for `{name}` are not in force, what was in force stays: {reason}"
         ));
@@ -339,6 +381,8 @@ impl Enforcer {
             return;
         };
         let before = std::mem::replace(&mut bound.ruleset, number);
+        bound.failed = None;
+        bound.policies = selected.iter().map(|policy| named(policy)).collect();
         let names: Vec<_> = selected.iter().map(|policy| policy.name.clone()).collect();
         let changed = before != number || bound.selected != names;
         bound.selected = names;
@@ -429,6 +473,7 @@ impl Enforcer {
 
     fn report_losses(&mut self) {
         let told = self.kernel.losses().and_then(|losses| {
+            self.published.changed |= !losses.is_empty();
             for loss in &losses {
                 let (stage, count) = (loss.stage.name(), loss.count);
                 self.reporter

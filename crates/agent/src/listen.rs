@@ -31,6 +31,43 @@ pub(crate) struct Listen {
     pub(crate) policies: bool,
 }
 
+/// The port for those who only want to know whether the agent lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HealthPort {
+    pub(crate) address: SocketAddr,
+    /// It was asked for, and not only KubeArmor's.
+    pub(crate) is_wanted: bool,
+}
+
+/// COMPAT: KubeArmor's port for health.
+const HEALTH_PORT: u16 = 32_766;
+
+impl HealthPort {
+    /// Where there is a TCP port, there is this one, unless configured otherwise. Nothing but health is
+    /// told on it, so it takes no certificates.
+    pub(crate) fn from_spec(
+        spec: Option<&str>,
+        listen: Option<&Listen>,
+    ) -> Result<Option<Self>, ListenSpecError> {
+        match spec {
+            Some("none") => Ok(None),
+            Some(text) => {
+                let address = text.parse();
+                let address =
+                    address.map_err(|_syntax| ListenSpecError::Health(text.to_owned()))?;
+                Ok(Some(Self {
+                    address,
+                    is_wanted: true,
+                }))
+            }
+            None => Ok(listen.map(|listen| Self {
+                address: SocketAddr::new(listen.address.ip(), HEALTH_PORT),
+                is_wanted: false,
+            })),
+        }
+    }
+}
+
 /// The settings contradict each other.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenSpecError {
@@ -40,6 +77,10 @@ pub(crate) enum ListenSpecError {
         "`listen`: `{0}` can be reached from other machines, which needs `tls` with `ca`, `cert` and `key`"
     )]
     Open(SocketAddr),
+    #[error(
+        "`healthListen`: `{0}` is neither `none` nor an address and a port, such as `127.0.0.1:32766`"
+    )]
+    Health(String),
     #[error("`{0}` is of no use without `listen`")]
     Nothing(&'static str),
     #[error(
@@ -190,6 +231,20 @@ mod tests {
             assert!(listen(address, true, false).unwrap().unwrap().policies);
         }
         assert!(listen("0.0.0.0:32767", true, true).is_err());
+    }
+
+    #[test]
+    fn health_has_kubearmors_port_beside_the_feeds_unless_configured() {
+        let port = |spec, listen: Option<&Listen>| HealthPort::from_spec(spec, listen);
+        let feed = listen("127.0.0.1:5000", false, false).unwrap().unwrap();
+        let beside = port(None, Some(&feed)).unwrap().unwrap();
+        assert_eq!(beside.address.to_string(), "127.0.0.1:32766");
+        assert_eq!(port(None, None).unwrap(), None);
+        assert_eq!(port(Some("none"), Some(&feed)).unwrap(), None);
+        let alone = port(Some("[::1]:1"), None).unwrap().unwrap();
+        assert!(alone.is_wanted && alone.address.port() == 1);
+        let error = port(Some("32766"), None).unwrap_err().to_string();
+        assert!(error.contains("`healthListen`: `32766`"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use crate::durable;
 use gorget_engine::{Backend, limits, network_limits};
 use gorget_policy::{Policy, Problem, ProblemSeverity, parse};
+use gorget_telemetry::proto::v1::Refused;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ struct File {
     policies: Vec<Arc<Policy>>,
     /// A version of it was taken.
     good: bool,
+    /// What keeps the version that was looked at last from being taken.
+    refused: Vec<String>,
 }
 
 /// What a look at the directory found.
@@ -76,6 +79,25 @@ impl PolicyDir {
     pub(crate) fn by_file(&self) -> impl Iterator<Item = (&Path, &Arc<Policy>)> {
         let files = self.files.iter();
         files.flat_map(|(path, file)| file.policies.iter().map(|policy| (path.as_path(), policy)))
+    }
+
+    /// Files that say something else than what is in force.
+    pub(crate) fn refused(&self) -> Vec<Refused> {
+        let files = self.files.iter();
+        let refused = files.filter(|(_, file)| !file.refused.is_empty());
+        let mut refused: Vec<_> = refused
+            .map(|(path, file)| Refused {
+                file: path.display().to_string(),
+                problems: file.refused.clone(),
+                last_good_in_force: file.good,
+            })
+            .collect();
+        refused.extend(self.unreadable.iter().map(|problem| Refused {
+            file: self.dir.display().to_string(),
+            problems: vec![problem.clone()],
+            last_good_in_force: true,
+        }));
+        refused
     }
 
     /// Looks at the directory again.
@@ -160,8 +182,9 @@ impl PolicyDir {
                 // The error stands for the version, so that it is reported once.
                 let seen = format!("\0{error}");
                 if file.seen != seen {
-                    scan.problems
-                        .push(format!("cannot read `{name}`: {error}{}", kept(file)));
+                    let problem = format!("cannot read `{name}`: {error}");
+                    scan.problems.push(format!("{problem}{}", kept(file)));
+                    file.refused = vec![problem];
                     file.seen = seen;
                 }
                 return;
@@ -177,6 +200,7 @@ impl PolicyDir {
             .iter()
             .filter(|problem| problem.severity == ProblemSeverity::Error)
             .collect();
+        file.refused = errors.iter().map(ToString::to_string).collect();
         if errors.is_empty() {
             let (policies, network) = (parsed.policies.iter(), parsed.network_policies.iter());
             let undone = policies.flat_map(|policy| limits(Backend::BpfLsm, policy));
@@ -198,8 +222,7 @@ impl PolicyDir {
                 ));
             }
         } else {
-            let errors = errors.iter().map(ToString::to_string);
-            scan.problems.extend(errors);
+            scan.problems.extend(file.refused.iter().cloned());
             scan.problems
                 .push(format!("`{name}` is not put in force{}", kept(file)));
         }

@@ -5,10 +5,13 @@ use crate::announce::Announcements;
 use crate::apparmor::{self, AppArmor};
 use crate::clock;
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
-use crate::enforcer::{Command, Enforcer, Setup, lock};
+use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
+use crate::listen::HealthPort;
+use crate::outputs::Outputs;
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
 use crate::sources::{self, Sources};
+use crate::status::{self, About};
 use crate::tasks::{Tasks, thread};
 use crate::tried;
 use anyhow::{Context, bail};
@@ -21,7 +24,8 @@ use gorget_containers::{hook, nri};
 use gorget_model::{Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_profiles::Loader;
-use gorget_telemetry::Feeder;
+use gorget_telemetry::status::Status;
+use gorget_telemetry::{Feeder, Services, Tcp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::HashMap;
@@ -212,6 +216,7 @@ fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Resul
 }
 
 async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()> {
+    let started_ns = clock::boot_ns();
     let mut stop = Stop::new()?;
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
@@ -221,10 +226,12 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             .trim()
             .to_owned(),
     });
+    let outputs = Outputs::default();
     let feeder = match &config.log {
         LogPath::None | LogPath::Stdout => Feeder::new(),
-        LogPath::File(path) => sinks::feeder_with_file(path.clone(), Arc::clone(&node)),
+        LogPath::File(path) => sinks::feeder_with_file(path.clone(), Arc::clone(&node), &outputs),
     };
+    let feeder = feeder.with_history(config.history);
     let reporter = Reporter::new(Arc::clone(&node), feeder.clone());
     let users = fs::read_to_string("/etc/passwd")
         .map(|text| users(&text))
@@ -238,12 +245,20 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     let listener = gorget_telemetry::bind(&config.socket).context("opening the feed's socket")?;
     let mut tasks = Tasks::default();
     if config.log == LogPath::Stdout {
-        tasks.spawn("log", sinks::to_stdout(feeder.clone(), Arc::clone(&node)));
+        let output = outputs.add("stdout", "standard output");
+        let log = sinks::to_stdout(feeder.clone(), Arc::clone(&node), output);
+        tasks.spawn("log", log);
     }
 
     let (commands, received) = channel();
     let (loaded, reader) = oneshot::channel();
     let (known, all_known) = channel();
+    let fixed = status::fixed(&config, &node, programs, profiles.is_some());
+    let (published, in_force) = Published::new(fixed);
+    let limits_of = match profiles {
+        Some(_) => gorget_engine::Backend::AppArmor,
+        None => gorget_engine::Backend::BpfLsm,
+    };
     let setup = Setup {
         host: host(&config),
         tracker: Arc::clone(&tracker),
@@ -260,6 +275,7 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         },
         apparmor: profiles.map(|loader| AppArmor::new(loader, reporter.clone(), config.postures)),
         all_known: known,
+        published,
     };
     let enforcer = thread("enforcer", move || {
         enforce(setup, programs, &received, loaded)
@@ -289,9 +305,25 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         &config.state_dir,
         commands.clone(),
         reporter.clone(),
+        limits_of,
     )
     .await?;
+    let about = About {
+        in_force: in_force.clone(),
+        policies: sources.told(),
+        feeder: feeder.clone(),
+        outputs: outputs.clone(),
+        started_ns,
+    };
     let (asking, asked) = mpsc::channel(QUESTIONS);
+    let (asking_status, status_asked) = mpsc::channel(status::QUESTIONS);
+    let services = Services::new(feeder.clone())
+        .with_policies(asking)
+        .with_status(Status {
+            asking: asking_status,
+            state: in_force,
+        });
+    tasks.spawn("status", about.answer(status_asked, services.clone()));
     tasks.spawn("policies", sources.follow(dir_changes, asked));
     let watched = Watch {
         runtimes: config.runtimes.clone(),
@@ -322,8 +354,12 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             Ok(said) => reporter.info(said),
             Err(warning) => reporter.warn(warning),
         }
-        let policies = listen.policies.then(|| asking.clone());
-        let feed = tcp.serve(feeder.clone(), policies, std::future::pending());
+        let all = services.clone();
+        let offered = match listen.policies {
+            true => all,
+            false => all.without_policies(),
+        };
+        let feed = tcp.serve(offered, std::future::pending());
         let served = reporter.clone();
         tasks.spawn("TCP port", async move {
             if let Err(error) = feed.await {
@@ -331,8 +367,11 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             }
         });
     }
+    if let Some(port) = &config.health {
+        serve_health(port, services.clone(), &reporter, &mut tasks).await?;
+    }
     let (end_feed, feed_ends) = oneshot::channel::<()>();
-    let feed = gorget_telemetry::serve(feeder, asking, listener, async {
+    let feed = services.serve(listener, async {
         // Also when the sender is dropped.
         drop(feed_ends.await);
     });
@@ -380,6 +419,37 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         bail!("a thread of the agent failed");
     }
     ended
+}
+
+/// Opens the port for health. When somebody else has KubeArmor's, which nobody asked for by name, the
+/// agent does without.
+async fn serve_health(
+    port: &HealthPort,
+    services: Services,
+    reporter: &Reporter,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    let tcp = match Tcp::bind(port.address, None).await {
+        Ok(tcp) => tcp,
+        Err(error) if port.is_wanted => {
+            return Err(error).context("opening the port for health (`healthListen`)");
+        }
+        Err(error) => {
+            let why = with_causes(&error);
+            reporter.warn(format!("health is not told on a port of its own: {why}"));
+            return Ok(());
+        }
+    };
+    let reporter = reporter.clone();
+    tasks.spawn("health port", async move {
+        if let Err(error) = tcp.serve_health(services).await {
+            reporter.error(format!(
+                "the port for health ended: {}",
+                with_causes(&error)
+            ));
+        }
+    });
+    Ok(())
 }
 
 /// The body of the thread that owns the kernel side.

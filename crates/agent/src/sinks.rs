@@ -8,9 +8,10 @@
 
 use crate::clock;
 use crate::enforcer::lock;
+use crate::outputs::{Output, Outputs};
 use crate::report::with_causes;
 use gorget_model::{Event, Level, Message, Node};
-use gorget_telemetry::{Feeder, JsonSink};
+use gorget_telemetry::{Delivery, Feeder, JsonSink};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -21,19 +22,25 @@ struct Writer {
     /// Events since writing began to fail.
     unwritten: u64,
     node: Arc<Node>,
+    output: Output,
 }
 
 /// A feeder whose events are all in a file.
-pub(crate) fn feeder_with_file(path: PathBuf, node: Arc<Node>) -> Feeder {
-    let writer = Mutex::new(Writer::new(JsonSink::file(path), node));
+pub(crate) fn feeder_with_file(path: PathBuf, node: Arc<Node>, outputs: &Outputs) -> Feeder {
+    let output = outputs.add("file", &path.display().to_string());
+    let writer = Mutex::new(Writer::new(JsonSink::file(path), node, output));
     Feeder::kept_by(move |event| lock(&writer).write(event))
 }
 
 /// Writes every event to standard output until the feed ends.
-pub(crate) async fn to_stdout(feeder: Feeder, node: Arc<Node>) {
-    let mut events = feeder.subscribe();
-    let mut writer = Writer::new(JsonSink::stdout(), node);
-    while let Some(event) = events.next().await {
+pub(crate) async fn to_stdout(feeder: Feeder, node: Arc<Node>, output: Output) {
+    let mut events = feeder.subscribe("stdout");
+    let mut writer = Writer::new(JsonSink::stdout(), node, output);
+    while let Some(delivery) = events.next().await {
+        let event = match delivery {
+            Delivery::Event(event) => event,
+            Delivery::Lost(lost) => Arc::new(Event::Message(lost.message())),
+        };
         // What cannot be written to standard output is said on standard error, and to the others.
         if let Some(remark) = writer.write(&event) {
             feeder.publish(remark);
@@ -42,11 +49,12 @@ pub(crate) async fn to_stdout(feeder: Feeder, node: Arc<Node>) {
 }
 
 impl Writer {
-    fn new(sink: JsonSink, node: Arc<Node>) -> Self {
+    fn new(sink: JsonSink, node: Arc<Node>, output: Output) -> Self {
         Self {
             sink,
             unwritten: 0,
             node,
+            output,
         }
     }
 
@@ -56,11 +64,13 @@ impl Writer {
             Ok(()) if self.unwritten == 0 => return None,
             Ok(()) => {
                 let missing = std::mem::take(&mut self.unwritten);
+                self.output.works();
                 let text = format!("events are written again, {missing} are missing");
                 tracing::warn!("{text}");
                 (Level::Warn, text)
             }
             Err(error) => {
+                self.output.fails(&with_causes(&error), 1);
                 self.unwritten += 1;
                 if self.unwritten > 1 {
                     return None;
@@ -87,7 +97,9 @@ mod tests {
     fn what_could_not_be_written_is_counted_and_said_when_it_can_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("later/alerts.json");
-        let mut writer = Writer::new(JsonSink::file(path.clone()), Arc::default());
+        let outputs = Outputs::default();
+        let output = outputs.add("file", "alerts.json");
+        let mut writer = Writer::new(JsonSink::file(path.clone()), Arc::default(), output);
         let event = Event::Message(Message {
             unix_micros: 0,
             node: Arc::default(),
@@ -100,9 +112,12 @@ mod tests {
         };
         assert!(said(writer.write(&event)).contains("events are not written"));
         assert_eq!(writer.write(&event), None);
+        assert!(outputs.told()[0].error.contains("alerts.json"));
         std::fs::create_dir(path.parent().unwrap()).unwrap();
         assert!(said(writer.write(&event)).contains("2 are missing"));
         assert_eq!(writer.write(&event), None);
+        let told = &outputs.told()[0];
+        assert_eq!((told.error.as_str(), told.lost), ("", 2));
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 2);
     }
 }

@@ -4,18 +4,21 @@
 //! One task owns both, so that a change is put in force before the next is looked at. What clients
 //! apply is answered when it is in force.
 
-use crate::enforcer::Command;
+use crate::enforcer::{Command, named};
 use crate::policies::{PolicyDir, Scan};
 use crate::report::Reporter;
 use crate::store::{self, Store};
 use anyhow::Context as _;
+use gorget_engine::{Backend, limits};
+use gorget_policy::Policy;
 use gorget_telemetry::policies::Asked;
+use gorget_telemetry::proto::v1::{Limit, PolicyState, Refused};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long the directory must be quiet before it is read: an editor's write is several events.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -31,6 +34,17 @@ pub(crate) struct Sources {
     store: Store,
     commands: Sender<Command>,
     reporter: Reporter,
+    told: watch::Sender<Arc<Told>>,
+    /// Whose limits are told.
+    backend: Backend,
+}
+
+/// What there is, for those who ask.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Without how many workloads they are for.
+    pub(crate) policies: Vec<PolicyState>,
+    pub(crate) refused: Vec<Refused>,
 }
 
 impl Sources {
@@ -40,6 +54,7 @@ impl Sources {
         state_dir: &Path,
         commands: Sender<Command>,
         reporter: Reporter,
+        backend: Backend,
     ) -> anyhow::Result<Self> {
         let (applied, copies) = (state_dir.join(APPLIED), state_dir.join(LAST_GOOD));
         let making = || {
@@ -55,9 +70,16 @@ impl Sources {
             store,
             commands,
             reporter,
+            told: watch::Sender::default(),
+            backend,
         };
         sources.look().await?;
         Ok(sources)
+    }
+
+    /// What there is, now and later.
+    pub(crate) fn told(&self) -> watch::Receiver<Arc<Told>> {
+        self.told.subscribe()
     }
 
     /// Follows changes of the directory and answers clients until both are gone.
@@ -129,11 +151,38 @@ impl Sources {
                 .send(Command::Policies(policies))
                 .context("the enforcer ended")?;
         }
+        self.tell();
         let (told, done) = oneshot::channel();
         self.commands
             .send(Command::Done(told))
             .context("the enforcer ended")?;
         done.await.context("the enforcer ended")
+    }
+
+    /// Tells those who ask, if anything is different.
+    fn tell(&self) {
+        let all = self.dir.by_file().chain(self.applied.by_file());
+        let state = |(file, policy): (&Path, &Arc<Policy>)| PolicyState {
+            policy: Some(named(policy)),
+            file: file.display().to_string(),
+            workloads: 0,
+            limits: limits(self.backend, policy)
+                .into_iter()
+                .map(|limit| Limit {
+                    what: limit.what.to_string(),
+                    count: u32::try_from(limit.count).unwrap_or(u32::MAX),
+                    reason: limit.reason.to_owned(),
+                    line: limit.at.map_or(0, |at| at.line),
+                })
+                .collect(),
+        };
+        let mut refused = self.dir.refused();
+        refused.extend(self.applied.refused());
+        let told = Told {
+            policies: all.map(state).collect(),
+            refused,
+        };
+        self.told.send_replace(Arc::new(told));
     }
 
     fn report(&self, scan: Scan) {

@@ -509,6 +509,13 @@ impl Kernel {
         Ok(new)
     }
 
+    /// What was told of losses, by this agent and those before it, since the programs were attached.
+    pub fn all_losses(&self) -> impl Iterator<Item = Loss> {
+        let counts = self.told.losses_told.into_iter();
+        let stages = LossStage::ALL.into_iter().zip(counts);
+        stages.map(|(stage, count)| Loss { stage, count })
+    }
+
     /// What the programs have counted at a stage.
     fn counted(&self, stage: u32) -> Result<u64, ApplyError> {
         let each_cpu = self

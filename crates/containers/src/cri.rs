@@ -72,7 +72,7 @@ impl Client {
         let opening = Api::connect(&self.socket).await;
         let api = opening.map_err(SessionError::Open)?;
         let runtime = api.version().await.map_err(SessionError::Open)?;
-        out.tell(Change::Connected { runtime }).await?;
+        out.connected(runtime).await?;
         *reached = Reached::Connected;
         let events = self.scan_and_subscribe(&api, out).await?;
         let Some(mut events) = events else {

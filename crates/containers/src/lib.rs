@@ -111,11 +111,15 @@ pub enum Change {
     },
     /// A runtime cannot be reached. Told once until it is `Connected` again.
     Disconnected {
+        /// Which: the same until it is connected again, whatever the reason.
+        name: String,
         /// Which, and why, with its causes.
         reason: String,
     },
     /// A runtime answers and its events arrive; the scan follows.
     Connected {
+        /// As in [`Change::Disconnected`].
+        name: String,
         /// Name and version, such as `containerd v1.7.24`.
         runtime: String,
     },

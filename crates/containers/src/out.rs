@@ -17,12 +17,28 @@ pub(crate) struct Unheard;
 #[derive(Clone, Debug)]
 pub(crate) struct Out {
     source: Source,
+    /// What people call the runtime.
+    name: String,
     sender: Sender<(Source, Change)>,
 }
 
 impl Out {
-    pub(crate) fn new(source: Source, sender: Sender<(Source, Change)>) -> Self {
-        Self { source, sender }
+    pub(crate) fn new(source: Source, name: String, sender: Sender<(Source, Change)>) -> Self {
+        Self {
+            source,
+            name,
+            sender,
+        }
+    }
+
+    pub(crate) async fn connected(&self, runtime: String) -> Result<(), Unheard> {
+        let name = self.name.clone();
+        self.tell(Change::Connected { name, runtime }).await
+    }
+
+    pub(crate) async fn disconnected(&self, reason: String) -> Result<(), Unheard> {
+        let name = self.name.clone();
+        self.tell(Change::Disconnected { name, reason }).await
     }
 
     /// Waits until there is room.

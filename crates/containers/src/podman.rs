@@ -85,7 +85,7 @@ impl Client {
             Some(uid) => format!("Podman {} of user {uid}", version.version),
             None => format!("Podman {}", version.version),
         };
-        out.tell(Change::Connected { runtime }).await?;
+        out.connected(runtime).await?;
         *reached = Reached::Connected;
         self.scan(out).await?;
         *reached = Reached::Synced;

@@ -4,8 +4,8 @@
 //!
 //! Where there is no socket nothing is tried: something appears in its directory first.
 
+use crate::Backoff;
 use crate::out::{Out, Unheard};
-use crate::{Backoff, Change};
 use std::path::Path;
 use tokio::sync::watch;
 
@@ -68,7 +68,7 @@ pub(crate) async fn keep(
         }
         told &= reached == Reached::Nothing;
         if !told {
-            if out.tell(Change::Disconnected { reason }).await.is_err() {
+            if out.disconnected(reason).await.is_err() {
                 return;
             }
             told = true;

@@ -126,8 +126,8 @@ impl Several {
             Some(uid) => format!("{} of user {uid}", place.kind.name()),
             None => place.kind.name().to_owned(),
         };
-        self.merge.add(source, name);
-        let out = Out::new(source, self.sender.clone());
+        self.merge.add(source, name.clone());
+        let out = Out::new(source, name, self.sender.clone());
         let appeared = match &self.appeared {
             Some(appeared) => appeared.subscribe(),
             None => self.never.clone(),

@@ -31,22 +31,13 @@ pub enum Asked {
     Probe(oneshot::Sender<ProbeResponse>),
 }
 
-/// What is there: the node, and containers.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct State {
-    /// The machine.
-    pub node: Node,
-    /// Containers, in the order of [`AgentStatus::workloads`].
-    pub workloads: Vec<Workload>,
-}
-
 /// Where to ask.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Who answers questions.
     pub asking: Sender<Asked>,
-    /// What is there.
-    pub state: watch::Receiver<Arc<State>>,
+    /// What is there: of it only the node and containers are looked at.
+    pub state: watch::Receiver<Arc<AgentStatus>>,
 }
 
 /// The services.
@@ -122,7 +113,7 @@ impl StateAgent for Answering {
 
 /// Sends what is there, and then what changes.
 async fn follow(
-    mut state: watch::Receiver<Arc<State>>,
+    mut state: watch::Receiver<Arc<AgentStatus>>,
     mut stopping: watch::Receiver<()>,
     out: Sender<Result<StateEvent, tonic::Status>>,
 ) {
@@ -146,8 +137,8 @@ async fn follow(
 }
 
 /// What became of one state in another, in the order: what is gone, what is there.
-fn changes(before: Option<&State>, now: &State) -> Vec<StateEvent> {
-    let by_id = |state: &State| -> BTreeMap<String, Workload> {
+fn changes(before: Option<&AgentStatus>, now: &AgentStatus) -> Vec<StateEvent> {
+    let by_id = |state: &AgentStatus| -> BTreeMap<String, Workload> {
         let all = state.workloads.iter();
         all.map(|it| (it.id.clone(), it.clone())).collect()
     };
@@ -155,7 +146,7 @@ fn changes(before: Option<&State>, now: &State) -> Vec<StateEvent> {
     let mut events = Vec::new();
     if before.is_none_or(|before| before.node != now.node) {
         let how = before.map_or("added", |_| "updated");
-        events.push(node_event(how, &now.node));
+        events.extend(now.node.as_ref().map(|node| node_event(how, node)));
     }
     for workload in &now.workloads {
         match known.remove(&workload.id) {
@@ -236,20 +227,21 @@ fn node_event(how: &str, node: &Node) -> StateEvent {
 mod tests {
     use super::*;
 
-    fn state(workloads: &[(&str, &str)]) -> State {
+    fn state(workloads: &[(&str, &str)]) -> AgentStatus {
         let workload = |(id, image): &(&str, &str)| Workload {
             id: (*id).to_owned(),
             name: format!("name-{id}"),
             image: (*image).to_owned(),
             ..Workload::default()
         };
-        State {
-            node: Node::default(),
+        AgentStatus {
+            node: Some(Node::default()),
             workloads: workloads.iter().map(workload).collect(),
+            ..AgentStatus::default()
         }
     }
 
-    fn told(before: Option<&State>, now: &State) -> Vec<String> {
+    fn told(before: Option<&AgentStatus>, now: &AgentStatus) -> Vec<String> {
         let events = changes(before, now);
         let told = events.iter().map(|it| {
             let (how, kind, name) = (&it.r#type, &it.kind, &it.name);

@@ -10,6 +10,7 @@ use crate::report::with_causes;
 use gorget_bpf::WorkloadIndex;
 use gorget_containers::{Announced, Started};
 use gorget_model::{Container, Workload};
+use gorget_telemetry::proto::v1::{Bucket, Starts};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,43 @@ pub(super) struct Lateness {
     /// Those whose first program began before their rules were in force.
     late: u64,
     most: Duration,
+    sum: Duration,
+    /// How many were at most so late, in the order of [`BUCKETS`].
+    buckets: [u64; BUCKETS.len()],
+}
+
+/// How late, in microseconds. In time is 0.
+const BUCKETS: [u64; 11] = [
+    0, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+];
+
+impl Lateness {
+    fn count(&mut self, late: Duration) {
+        self.begun += 1;
+        self.late += u64::from(!late.is_zero());
+        self.most = self.most.max(late);
+        self.sum = self.sum.saturating_add(late);
+        for (at_most, count) in BUCKETS.into_iter().zip(&mut self.buckets) {
+            *count += u64::from(late <= Duration::from_micros(at_most));
+        }
+    }
+
+    pub(super) fn told(&self) -> Starts {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let buckets = BUCKETS.into_iter().zip(self.buckets);
+        Starts {
+            containers: self.begun,
+            late: self.late,
+            most_micros: micros(self.most),
+            sum_micros: micros(self.sum),
+            buckets: buckets
+                .map(|(at_most_micros, count)| Bucket {
+                    at_most_micros,
+                    count,
+                })
+                .collect(),
+        }
+    }
 }
 
 impl Enforcer {
@@ -110,6 +148,9 @@ impl Enforcer {
                 cgroup: Some(cgroup.id),
                 pid,
                 selected: Vec::new(),
+                policies: Vec::new(),
+                failed: None,
+                confined: false,
                 ruleset: None,
             },
         );
@@ -172,19 +213,20 @@ impl Enforcer {
             return;
         };
         let name = name(&bound.workload).to_owned();
-        self.lateness.begun += 1;
         let Some(execve_ns) = execve_ns else {
+            self.lateness.count(Duration::ZERO);
             return self.reporter.info(format!(
                 "the rules of `{name}` were in force before its first program"
             ));
         };
         let late = Duration::from_nanos(clock::boot_ns().saturating_sub(execve_ns));
-        self.lateness.late += 1;
-        self.lateness.most = self.lateness.most.max(late);
+        // Also what the clock is too coarse for.
+        self.lateness.count(late.max(Duration::from_nanos(1)));
         let Lateness {
             begun,
             late: count,
             most,
+            ..
         } = self.lateness;
         let (late, most) = (late.as_secs_f64() * 1e3, most.as_secs_f64() * 1e3);
         self.reporter.warn(format!(
@@ -211,5 +253,23 @@ impl Enforcer {
             apparmor.stopped(container);
         }
         self.count_user(bound.ruleset, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_is_counted_in_all_buckets_that_it_fits_in() {
+        let mut lateness = Lateness::default();
+        for micros in [0, 1_000, 7_000, 9_000_000] {
+            lateness.count(Duration::from_micros(micros));
+        }
+        let told = lateness.told();
+        assert_eq!((told.containers, told.late), (4, 3));
+        assert_eq!((told.most_micros, told.sum_micros), (9_000_000, 9_008_000));
+        let counts: Vec<_> = told.buckets.iter().map(|bucket| bucket.count).collect();
+        assert_eq!(counts, [1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]);
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
             events,
         };
         let runtime = format!("containerd {version}");
-        session.tell(Change::Connected { runtime }).await?;
+        session.out.connected(runtime).await?;
         Ok(session)
     }
 
