@@ -7,6 +7,7 @@
 //! everything about the program itself to standard error.
 #![forbid(unsafe_code)]
 
+mod agents;
 mod hook;
 mod logs;
 mod policy;
@@ -32,7 +33,7 @@ enum Command {
     #[command(subcommand)]
     Hook(hook::Command),
     /// Follow what the agent reports
-    Logs(logs::Arguments),
+    Logs(Box<logs::Arguments>),
     /// Work with policies
     #[command(subcommand)]
     Policy(Box<policy::Command>),

@@ -18,13 +18,13 @@ mod status;
 mod tests;
 mod text;
 
-use crate::logs::unreachable_agent;
+use crate::agents::unreachable;
 use crate::render::{self, Color, Painter};
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use facts::Facts;
 use gorget_telemetry::proto::v1::AgentStatus;
-use gorget_telemetry::{Client, DEFAULT_SOCKET};
+use gorget_telemetry::{Address, Client, DEFAULT_SOCKET};
 use judge::{Report, Verdict};
 use serde::Serialize;
 use std::io::{self, Write as _};
@@ -143,7 +143,7 @@ fn agent(named: Option<&Path>) -> anyhow::Result<Option<AgentStatus>> {
         let mut client = match Client::connect(socket).await {
             Ok(client) => client,
             Err(error) => {
-                let why = unreachable_agent(socket, &error);
+                let why = unreachable(&Address::Socket(socket.to_owned()), &error);
                 if named.is_some() {
                     bail!(why);
                 }

@@ -19,8 +19,9 @@ const EXCERPT: usize = 120;
 const BEFORE: usize = 60;
 
 /// When to use colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
+    #[default]
     /// On a terminal, unless `NO_COLOR` is set
     Auto,
     /// Always

@@ -11,6 +11,7 @@
 //! No task is spawned here: the caller owns the futures.
 #![forbid(unsafe_code)]
 
+mod address;
 mod client;
 mod convert;
 mod counts;
@@ -55,6 +56,7 @@ pub mod proto {
     }
 }
 
+pub use address::{Address, AddressError, ClientTls};
 pub use client::{Client, ConnectError, Received};
 pub use counts::{AlertCount, Counted, OTHER_POLICIES};
 pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscribers};
