@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod generate;
 mod hook;
+mod karmor;
 mod logs;
 mod policy;
 mod probe;
@@ -16,6 +18,7 @@ mod render;
 mod version;
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -29,11 +32,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write a script that completes commands in a shell
+    Completion(generate::Completion),
     /// Have container runtimes wait for the agent
     #[command(subcommand)]
     Hook(hook::Command),
     /// Follow what the agent reports
     Logs(Box<logs::Arguments>),
+    /// Write manual pages
+    Man(generate::Man),
     /// Work with policies
     #[command(subcommand)]
     Policy(Box<policy::Command>),
@@ -50,7 +57,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let (result, failure) = match Cli::parse().command {
+    let cli = match words() {
+        Ok(words) => Cli::parse_from(words),
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "gorget: {error}"));
+            return ExitCode::from(policy::EXIT_NO_ANSWER);
+        }
+    };
+    let (result, failure) = match cli.command {
+        Command::Completion(arguments) => (generate::completion(&arguments), ExitCode::FAILURE),
+        Command::Man(arguments) => (generate::man(&arguments), ExitCode::FAILURE),
         Command::Hook(command) => (hook::run(&command), ExitCode::FAILURE),
         Command::Logs(arguments) => (logs::run(&arguments), ExitCode::FAILURE),
         Command::Policy(command) => {
@@ -72,4 +88,22 @@ fn main() -> ExitCode {
         drop(writeln!(std::io::stderr(), "gorget: {error:#}"));
         failure
     })
+}
+
+/// What was asked for, in our words.
+fn words() -> Result<Vec<OsString>, String> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let Some((name, rest)) = words.split_first() else {
+        return Ok(words);
+    };
+    if !karmor::is_called(name) {
+        return Ok(words);
+    }
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    let rest: Vec<_> = rest.iter().map(text).collect();
+    let service = std::env::var(karmor::SERVICE).ok();
+    let service = service.as_deref().filter(|service| !service.is_empty());
+    let ours = karmor::translated(&rest, service)?;
+    let ours = ours.into_iter().map(OsString::from);
+    Ok([name.clone()].into_iter().chain(ours).collect())
 }
