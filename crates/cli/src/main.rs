@@ -15,6 +15,7 @@ mod logs;
 mod policy;
 mod probe;
 mod render;
+mod sysdump;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +50,8 @@ enum Command {
     /// Exit status: 0 when everything can be enforced, or is, 1 when something is lost or could not be
     /// found out, 2 when the agent cannot run.
     Probe(probe::Arguments),
+    /// Write an archive of what somebody who is to help needs to see, without secrets
+    Sysdump(sysdump::Arguments),
     /// Work with the agent of a machine, with KubeArmor's words
     #[command(subcommand)]
     Vm(policy::Vm),
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
             let failure = ExitCode::from(probe::EXIT_IMPOSSIBLE);
             (probe::run(&arguments), failure)
         }
+        Command::Sysdump(arguments) => (sysdump::run(&arguments), ExitCode::FAILURE),
         Command::Vm(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
             (policy::run_vm(&command), failure)

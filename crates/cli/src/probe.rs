@@ -105,6 +105,14 @@ fn of_machine(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// What this machine can have, as text and as JSON.
+pub(crate) fn machine(root: &Path, trying: bool) -> anyhow::Result<(String, String)> {
+    let facts = gather::gather(root, trying);
+    let report = judge::judge(&facts);
+    let text = text::screen(&facts, &report, Painter::stdout(Color::Never));
+    Ok((text, json(&facts, &report)?))
+}
+
 fn json(facts: &Facts, report: &Report) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(&Whole { report, facts })? + "\n")
 }
