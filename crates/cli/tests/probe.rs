@@ -180,6 +180,7 @@ fn well() -> AgentStatus {
             containers: 12,
             late: 0,
             most_micros: 0,
+            ..Starts::default()
         }),
         clients: vec![FeedClient {
             name: "alerts".to_owned(),
@@ -231,6 +232,7 @@ fn ill() -> AgentStatus {
         containers: 12,
         late: 2,
         most_micros: 3_240,
+        ..Starts::default()
     });
     status.outputs = vec![Sink {
         kind: "file".to_owned(),

@@ -30,18 +30,11 @@ pub(super) struct Secrets(Vec<Regex>);
 impl Secrets {
     pub(super) fn new() -> Result<Self> {
         let compile = |form: &&str| {
-            let regex = RegexBuilder::new(form)
-                .unicode(false)
-                .case_insensitive(true)
-                .build();
+            let mut builder = RegexBuilder::new(form);
+            let regex = builder.unicode(false).case_insensitive(true).build();
             regex.context("a form of secrets is no expression")
         };
-        Ok(Self(
-            FORMS
-                .iter()
-                .map(|form| compile(&form))
-                .collect::<Result<_>>()?,
-        ))
+        Ok(Self(FORMS.iter().map(compile).collect::<Result<_>>()?))
     }
 
     /// The text without what looks like a secret.
