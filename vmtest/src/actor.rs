@@ -78,6 +78,12 @@ pub enum Operation {
     ExecMemfd,
     /// The argument says how: `at once`, `later`, from a `memfd`, or from the program's own file.
     MapExecutable,
+    /// Make a system call: name and arguments (`raw_calls.rs`).
+    Call,
+    /// As a 32-bit program does.
+    Call32,
+    /// As a 32-bit program does that has many calls in one.
+    Socketcall,
 }
 
 impl Operation {
@@ -115,6 +121,9 @@ impl Operation {
             Self::ExecWith => "exec-with",
             Self::ExecMemfd => "exec-memfd",
             Self::MapExecutable => "map-executable",
+            Self::Call => "call",
+            Self::Call32 => "call32",
+            Self::Socketcall => "socketcall",
         }
     }
 }

@@ -35,8 +35,13 @@ impl Files {
                 all.subjects
                     .insert(String::from_utf8_lossy(subject).into_owned());
             }
-            if let Object::Path(object) = &case.access.object {
-                objects.push((String::from_utf8_lossy(object).into_owned(), &case.access));
+            let path = match &case.access.object {
+                Object::Path(path) => Some(path),
+                Object::Syscall { call: _, path } => path.as_ref(),
+                _ => None,
+            };
+            if let Some(path) = path {
+                objects.push((String::from_utf8_lossy(path).into_owned(), &case.access));
             }
         }
         let names: Vec<String> = objects

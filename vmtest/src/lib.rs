@@ -19,6 +19,7 @@ mod container;
 pub mod files;
 mod lines;
 pub mod objects;
+pub mod raw_calls;
 
 pub use actor::{Actor, Done, Operation};
 pub use agent::{Agent, alert_field, uninstall};

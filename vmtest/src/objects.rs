@@ -4,6 +4,7 @@
 //! An argument says what with; `socket` takes family, type and protocol as the kernel's numbers. What
 //! is kept open is found again by the argument it was made with.
 
+use crate::raw_calls;
 use rustix::fs::{CWD, FileType, MemfdFlags, Mode, Uid, memfd_create, mknodat};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect};
 use rustix::net::{
@@ -42,6 +43,9 @@ pub fn perform(operation: &str, argument: &str, kept: &mut Kept) -> Option<io::R
         "exec-with" => run(argument),
         "exec-memfd" => run_from_memory(argument),
         "map-executable" => map_executable(argument),
+        "call" => raw_calls::native(argument),
+        "call32" => raw_calls::compat(argument),
+        "socketcall" => raw_calls::socketcall(argument),
         _ => return None,
     })
 }

@@ -6,7 +6,9 @@
 //! every case, so that "no alert" can be told from "not yet" without waiting for time to pass.
 #![cfg(test)]
 use gorget_engine::conformance::{Implementation, ImplementationError, Observed, Scenario, run};
-use gorget_model::{Access, Category, Host, Object, Outcome, Posture, Postures, Subject, Workload};
+use gorget_model::{
+    Access, Category, Host, Object, Outcome, Posture, Postures, Subject, Syscall, Workload,
+};
 use gorget_vmtest::files::{Files, below, clean, program};
 use gorget_vmtest::{
     Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field, has_bpf_lsm,
@@ -160,9 +162,26 @@ impl<'a> Deed<'a> {
                 resource: None,
                 told_as: Some("Capabilities"),
             },
-            Object::Nameless | Object::Syscall { .. } | Object::Device(_) | Object::Preset(_) => {
+            Object::Syscall { call, path } => Self::call(*call, path.as_deref())?,
+            Object::Nameless | Object::Device(_) | Object::Preset(_) => {
                 return Err(nothing().into());
             }
+        })
+    }
+
+    /// Without arguments, or on an empty directory or file of this path.
+    fn call(call: Syscall, path: Option<&'a [u8]>) -> Result<Self, ImplementationError> {
+        let path = path.map(std::str::from_utf8).transpose()?;
+        let mut argument = call.name().to_owned();
+        if call.name().ends_with("at") {
+            argument.push_str(" at");
+        }
+        argument.extend(path.into_iter().flat_map(|path| [" ", path]));
+        Ok(Self {
+            operation: Operation::Call,
+            argument,
+            resource: path,
+            told_as: Some("Syscall"),
         })
     }
 
@@ -206,6 +225,8 @@ impl<'a> Deed<'a> {
     /// Whether a failure comes from what was tried and not from a policy.
     fn may_fail(&self, why: &str) -> bool {
         match self.operation {
+            // Not every call can be made without arguments.
+            Operation::Call => true,
             Operation::Rmdir => why.contains("not empty"),
             // Not every kernel has every protocol.
             Operation::Socket => why.contains("not supported") || why.contains("not available"),
@@ -227,18 +248,19 @@ impl InVm {
     }
 
     fn take_policies_away(&mut self, next: &Scenario) {
-        let Some((agent, posture, host)) = &mut self.agent else {
+        let Some((mut agent, posture, host)) = self.agent.take() else {
             return;
         };
-        if *posture != next.set.postures || *host != host_of(&next.workload) {
-            self.agent = None;
-            self.in_force = false;
-            return;
-        }
         if self.in_force {
             agent.remove_policy(POLICY_FILE);
             agent.wait_for("no policy is in force for `");
             self.in_force = false;
+        }
+        if posture == next.set.postures && host == host_of(&next.workload) {
+            self.agent = Some((agent, posture, host));
+        } else {
+            // The next one goes on with its programs: loading them takes half a minute here.
+            assert!(agent.stop().success());
         }
     }
 

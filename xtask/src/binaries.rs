@@ -49,6 +49,9 @@ pub(crate) fn static_env() -> (String, (String, String)) {
     (triple, flags)
 }
 
+/// What runs in the guest is optimised: emulation makes everything slow.
+const GUEST: [&str; 2] = ["--profile", "guest"];
+
 /// Builds the agent, the command line tool, the hook and the actor, and on demand the tests.
 pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
     let packages = [
@@ -61,11 +64,15 @@ pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
         "-p",
         "gorget-vmtest",
     ];
-    let artifacts = cargo("build", &[&packages[..], &["--bins"]].concat())?;
+    let artifacts = cargo("build", &[&packages[..], &GUEST, &["--bins"]].concat())?;
     let tests = if with_tests {
         executables(&cargo(
             "test",
-            &["-p", "gorget-vmtest", "--test", "*", "--no-run"],
+            &[
+                &["-p", "gorget-vmtest", "--test", "*", "--no-run"],
+                &GUEST[..],
+            ]
+            .concat(),
         )?)
     } else {
         Vec::new()
@@ -82,10 +89,8 @@ pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
 /// Builds the program that says what a kernel can do.
 pub(crate) fn kernel_report() -> Result<PathBuf> {
     let name = "kernel_report";
-    binary(
-        &cargo("build", &["-p", "gorget-bpf", "--example", name])?,
-        name,
-    )
+    let example = ["-p", "gorget-bpf", "--example", name];
+    binary(&cargo("build", &[&example[..], &GUEST].concat())?, name)
 }
 
 /// Builds the program that fills a node with workloads.

@@ -6,7 +6,9 @@
 //! not start on it.
 
 use crate::listen::{HealthPort, Listen, ListenSpecError, TlsFiles};
+use crate::outputs::{OutputSettings, OutputsSpec, OutputsSpecError, RotationSpec};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
+use crate::throttle::Limit;
 use clap::Parser;
 use gorget_bpf::Protection;
 use gorget_containers::Choice;
@@ -146,6 +148,18 @@ struct ConfigSpec {
     state_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     log_path: Option<String>,
+    log_rotation: Option<RotationSpec>,
+    metrics_listen: Option<String>,
+    #[serde(default)]
+    metrics_public: bool,
+    syslog: Option<String>,
+    #[serde(default)]
+    journald: bool,
+    otlp: Option<String>,
+    #[serde(default)]
+    alert_throttling: bool,
+    max_alert_per_sec: Option<u32>,
+    throttle_sec: Option<u32>,
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
@@ -188,6 +202,10 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) log: LogPath,
+    /// Where else events go.
+    pub(crate) outputs: OutputSettings,
+    /// From when on alerts are only counted; `None`: never.
+    pub(crate) throttle: Option<Limit>,
     pub(crate) runtimes: Vec<Choice>,
     /// What to try, in this order.
     pub(crate) backends: Vec<Backend>,
@@ -235,6 +253,9 @@ pub(crate) enum ConfigError {
     /// The settings of the TCP port contradict each other.
     #[error(transparent)]
     Listen(#[from] ListenSpecError),
+    /// The settings of an output mean nothing.
+    #[error(transparent)]
+    Outputs(#[from] OutputsSpecError),
 }
 
 /// What `lsm` lists is not known.
@@ -265,6 +286,15 @@ impl Config {
             state_dir,
             socket,
             log_path,
+            log_rotation,
+            metrics_listen,
+            metrics_public,
+            syslog,
+            journald,
+            otlp,
+            alert_throttling,
+            max_alert_per_sec,
+            throttle_sec,
             runtime,
             containerd_socket,
             lsm,
@@ -309,7 +339,20 @@ impl Config {
                 .clone()
                 .or(socket)
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            outputs: OutputSettings::from_spec(OutputsSpec {
+                has_file: matches!(log, LogPath::File(_)),
+                log_rotation,
+                metrics_listen,
+                metrics_public,
+                syslog,
+                journald,
+                otlp,
+            })?,
             log,
+            throttle: alert_throttling.then(|| Limit {
+                max_per_second: max_alert_per_sec.unwrap_or(10).max(1),
+                seconds: throttle_sec.unwrap_or(30).max(1),
+            }),
             runtimes,
             backends,
             health: HealthPort::from_spec(health_listen.as_deref(), listen.as_ref())?,

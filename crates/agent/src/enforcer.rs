@@ -332,7 +332,13 @@ impl Enforcer {
                 Err(reason) => return self.not_in_force(index, &workload, reason),
             }
         };
-        match self.kernel.apply(index, rules.as_deref(), self.mode) {
+        let applied = self.kernel.apply(index, rules.as_deref(), self.mode);
+        if let Some(trouble) = self.kernel.trouble_with_calls() {
+            let why = with_causes(&trouble);
+            self.reporter
+                .error(format!("rules about system calls tell nothing: {why}"));
+        }
+        match applied {
             Ok(applied) => {
                 if let (Some(apparmor), Workload::Container(container)) =
                     (&mut self.apparmor, &*workload)

@@ -29,6 +29,7 @@ mod sources;
 mod status;
 mod store;
 mod tasks;
+mod throttle;
 mod tried;
 
 pub use config::Args;

@@ -399,14 +399,14 @@ mod tests {
     #[test]
     fn what_is_not_enforced_is_said_once_of_what_is_in_force() {
         let mut dir = Dir::new();
-        let calls = "  syscalls: { matchSyscalls: [{ syscall: [unlink] }] }\n";
-        let limited = POLICY.replace("NAME", "one") + calls;
+        let native = "  apparmor: deny network raw,\n";
+        let limited = POLICY.replace("NAME", "one") + native;
         dir.write("broken.yaml", &format!("{limited}---\nkind: nothing\n"));
         assert!(dir.state.scan().warnings.is_empty());
         dir.write("good.yaml", &limited);
         let warnings = dir.state.scan().warnings;
         assert!(
-            matches!(warnings.as_slice(), [one] if one.contains("does not enforce rules about system calls")),
+            matches!(warnings.as_slice(), [one] if one.contains("does not enforce lines under `apparmor`")),
             "{warnings:?}"
         );
         assert!(dir.state.scan().warnings.is_empty());

@@ -7,12 +7,13 @@ use crate::clock;
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
 use crate::listen::HealthPort;
-use crate::outputs::Outputs;
+use crate::outputs::{self, Outputs};
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
 use crate::sources::{self, Sources};
-use crate::status::{self, About};
+use crate::status::{self, About, Unheard};
 use crate::tasks::{Tasks, thread};
+use crate::throttle::Throttle;
 use crate::tried;
 use anyhow::{Context, bail};
 use gorget_bpf::{
@@ -21,13 +22,14 @@ use gorget_bpf::{
 };
 use gorget_containers::{Backoff, Change, Config as Watch};
 use gorget_containers::{hook, nri};
-use gorget_model::{Host, Mode, Node};
+use gorget_model::{Event, Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_profiles::Loader;
 use gorget_telemetry::status::Status;
 use gorget_telemetry::{Feeder, Services, Tcp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -229,7 +231,10 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     let outputs = Outputs::default();
     let feeder = match &config.log {
         LogPath::None | LogPath::Stdout => Feeder::new(),
-        LogPath::File(path) => sinks::feeder_with_file(path.clone(), Arc::clone(&node), &outputs),
+        LogPath::File(path) => {
+            let rotation = config.outputs.rotation;
+            sinks::feeder_with_file(path, rotation, Arc::clone(&node), &outputs)?
+        }
     };
     let feeder = feeder.with_history(config.history);
     let reporter = Reporter::new(Arc::clone(&node), feeder.clone());
@@ -289,13 +294,23 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             read_starts(beginnings, &reading, &begins, &reporter)
         })?
     };
+    let lost = Arc::new(Unheard::default());
+    let throttle = config.throttle;
     let events = {
+        let lost = Arc::clone(&lost);
         let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
         thread("events", move || {
             // What an earlier agent's programs reported can be told only when it is known of whom:
             // nothing is ever sent, the other end is dropped.
             let (Ok(()) | Err(_)) = all_known.recv();
-            read_events(reader, &reading, &tracker, &feeder, &reporter)
+            let heard = Heard {
+                tracker: &tracker,
+                feeder: &feeder,
+                reporter: &reporter,
+                throttle: throttle.map(|limit| RefCell::new(Throttle::new(limit))),
+                lost: &lost,
+            };
+            heard.read(reader, &reading);
         })?
     };
 
@@ -313,6 +328,7 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         policies: sources.told(),
         feeder: feeder.clone(),
         outputs: outputs.clone(),
+        lost,
         started_ns,
     };
     let (asking, asked) = mpsc::channel(QUESTIONS);
@@ -323,6 +339,7 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
             asking: asking_status,
             state: in_force,
         });
+    outputs::start(&config.outputs, &about, &reporter, &mut tasks).await?;
     tasks.spawn("status", about.answer(status_asked, services.clone()));
     tasks.spawn("policies", sources.follow(dir_changes, asked));
     let watched = Watch {
@@ -485,29 +502,60 @@ fn enforce(
     }
 }
 
-/// The body of the thread that reads the ring buffer.
-fn read_events(
-    reader: Reader,
-    reading: &AtomicBool,
-    tracker: &Mutex<Tracker>,
-    feeder: &Feeder,
-    reporter: &Reporter,
-) {
-    let done = reader.run(
-        || reading.load(Ordering::Acquire),
-        |record| match record {
-            Ok(event) => {
-                let event = lock(tracker).enrich(event);
-                feeder.publish(event);
-            }
-            Err(error) => reporter.error(format!("an event was lost: {}", with_causes(&error))),
-        },
-    );
-    if let Err(error) = done {
-        reporter.error(format!(
-            "alerts cannot be read any more: {}",
-            with_causes(&error)
-        ));
+/// What becomes of what the programs report.
+struct Heard<'a> {
+    tracker: &'a Mutex<Tracker>,
+    feeder: &'a Feeder,
+    reporter: &'a Reporter,
+    throttle: Option<RefCell<Throttle>>,
+    lost: &'a Unheard,
+}
+
+impl Heard<'_> {
+    /// The body of the thread that reads the ring buffer.
+    fn read(&self, reader: Reader, reading: &AtomicBool) {
+        let done = reader.run(
+            || {
+                self.tell_counted(Throttle::over);
+                reading.load(Ordering::Acquire)
+            },
+            |record| match record {
+                Ok(event) => self.tell(lock(self.tracker).enrich(event)),
+                Err(error) => {
+                    self.lost.undecodable.fetch_add(1, Ordering::Relaxed);
+                    let why = with_causes(&error);
+                    self.reporter.error(format!("an event was lost: {why}"));
+                }
+            },
+        );
+        self.tell_counted(Throttle::end);
+        if let Err(error) = done {
+            let why = with_causes(&error);
+            self.reporter
+                .error(format!("alerts cannot be read any more: {why}"));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let told = match &self.throttle {
+            None => Some(event),
+            Some(throttle) => throttle.borrow_mut().pass(event, clock::unix_micros()),
+        };
+        // Of an alert that is only counted nothing is told, or that it begins.
+        if matches!(told, None | Some(Event::Threshold(_))) {
+            self.lost.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(event) = told {
+            self.feeder.publish(event);
+        }
+    }
+
+    fn tell_counted(&self, which: impl Fn(&mut Throttle, i64) -> Vec<Event>) {
+        if let Some(throttle) = &self.throttle {
+            let told = which(&mut throttle.borrow_mut(), clock::unix_micros());
+            told.into_iter()
+                .for_each(|event| self.feeder.publish(event));
+        }
     }
 }
 

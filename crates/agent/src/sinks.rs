@@ -10,9 +10,11 @@ use crate::clock;
 use crate::enforcer::lock;
 use crate::outputs::{Output, Outputs};
 use crate::report::with_causes;
+use crate::tasks::thread;
 use gorget_model::{Event, Level, Message, Node};
-use gorget_telemetry::{Delivery, Feeder, JsonSink};
-use std::path::PathBuf;
+use gorget_telemetry::{Delivery, Feeder, JsonSink, Rotation};
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Writes to a sink, and knows what it could not write.
@@ -26,10 +28,26 @@ struct Writer {
 }
 
 /// A feeder whose events are all in a file.
-pub(crate) fn feeder_with_file(path: PathBuf, node: Arc<Node>, outputs: &Outputs) -> Feeder {
+pub(crate) fn feeder_with_file(
+    path: &Path,
+    rotation: Option<Rotation>,
+    node: Arc<Node>,
+    outputs: &Outputs,
+) -> io::Result<Feeder> {
     let output = outputs.add("file", &path.display().to_string());
-    let writer = Mutex::new(Writer::new(JsonSink::file(path), node, output));
-    Feeder::kept_by(move |event| lock(&writer).write(event))
+    let sink = match rotation {
+        None => JsonSink::file(path.to_owned()),
+        Some(rotation) => {
+            let (sink, archive) = JsonSink::rotating_file(path.to_owned(), rotation);
+            // Ends with the sink. What it is at then, the next agent goes on with.
+            thread("archive", move || {
+                archive.run(|problem| tracing::error!("{problem}"));
+            })?;
+            sink
+        }
+    };
+    let writer = Mutex::new(Writer::new(sink, node, output));
+    Ok(Feeder::kept_by(move |event| lock(&writer).write(event)))
 }
 
 /// Writes every event to standard output until the feed ends.
@@ -61,7 +79,14 @@ impl Writer {
     /// A failure is reported when it begins and, with how much is missing, when it ends.
     fn write(&mut self, event: &Event) -> Option<Event> {
         let (level, text) = match self.sink.write(event) {
-            Ok(()) if self.unwritten == 0 => return None,
+            Ok(()) if self.unwritten == 0 => match self.sink.take_problem() {
+                None => return None,
+                Some(problem) => {
+                    let text = format!("the log grows on: {}", with_causes(&problem));
+                    tracing::error!("{text}");
+                    (Level::Error, text)
+                }
+            },
             Ok(()) => {
                 let missing = std::mem::take(&mut self.unwritten);
                 self.output.works();
@@ -108,7 +133,7 @@ mod tests {
         });
         let said = |remark: Option<Event>| match remark {
             Some(Event::Message(message)) => message.text,
-            Some(Event::Alert(_) | Event::Log(_)) | None => String::new(),
+            Some(Event::Alert(_) | Event::Log(_) | Event::Threshold(_)) | None => String::new(),
         };
         assert!(said(writer.write(&event)).contains("events are not written"));
         assert_eq!(writer.write(&event), None);

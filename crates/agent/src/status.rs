@@ -10,17 +10,18 @@ use crate::enforcer::{APPARMOR, AUDIT_ONLY, BPF};
 use crate::outputs::Outputs;
 use crate::sources::Told;
 use gorget_bpf::{Programs, Protection};
-use gorget_model::{Node, Posture, Postures};
+use gorget_model::{LossStage, Node, Posture, Postures};
 use gorget_telemetry::proto::policy::{
     ContainerData, HostSecurityPolicies, Policy as Document, ProbeResponse,
 };
 use gorget_telemetry::proto::v1;
 use gorget_telemetry::status::Asked;
-use gorget_telemetry::{Feeder, Services};
+use gorget_telemetry::{Feeder, Metrics, Services};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, watch};
 
 /// Questions that may wait; whoever asks more waits to ask.
@@ -36,8 +37,32 @@ pub(crate) struct About {
     pub(crate) policies: watch::Receiver<Arc<Told>>,
     pub(crate) feeder: Feeder,
     pub(crate) outputs: Outputs,
+    pub(crate) lost: Arc<Unheard>,
     /// When the agent started, in nanoseconds since boot.
     pub(crate) started_ns: u64,
+}
+
+/// Reports of the kernel that were not told one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Unheard {
+    /// They could not be read.
+    pub(crate) undecodable: AtomicU64,
+    /// They were only counted (`throttle`).
+    pub(crate) throttled: AtomicU64,
+}
+
+impl Unheard {
+    fn losses(&self) -> [v1::Loss; 2] {
+        let undecodable = LossStage::Undecodable.name();
+        [
+            (undecodable, &self.undecodable),
+            ("throttled", &self.throttled),
+        ]
+        .map(|(stage, count)| v1::Loss {
+            stage: stage.to_owned(),
+            count: count.load(Ordering::Relaxed),
+        })
+    }
 }
 
 /// What does not change while the agent runs.
@@ -133,7 +158,9 @@ impl About {
             lost: follower.lost,
         });
         let since = clock::boot_ns().saturating_sub(self.started_ns);
+        let losses = in_force.losses.iter().cloned();
         v1::AgentStatus {
+            losses: losses.chain(self.lost.losses()).collect(),
             uptime_seconds: since / 1_000_000_000,
             policies: policies.collect(),
             refused: told.refused.clone(),
@@ -143,6 +170,22 @@ impl About {
             resident_bytes: resident_bytes().unwrap_or(0),
             ..v1::AgentStatus::clone(&in_force)
         }
+    }
+
+    /// Everything that is measured, now.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (counted, lost) = (self.feeder.counted(), self.feeder.lost());
+        Metrics::new(&self.now(), &counted, lost)
+    }
+
+    /// The machine, for those who say where events come from.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        let node = self.in_force.borrow().node.clone().unwrap_or_default();
+        Arc::new(Node {
+            cluster: node.cluster,
+            host: node.host,
+            id: node.id,
+        })
     }
 
     /// What is not as it should be.
@@ -330,6 +373,7 @@ mod tests {
             policies: watch::channel(Arc::new(told)).1,
             feeder: Feeder::new(),
             outputs: Outputs::default(),
+            lost: Arc::default(),
             started_ns: 0,
         }
     }

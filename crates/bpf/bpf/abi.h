@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 3,
+	ABI_VERSION = 4,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -69,6 +69,8 @@ enum abi_limit {
 	ABI_ALERT_RING = 4194304,
 	/* Tasks that the kernel has no memory for and that are decided about all the same. */
 	ABI_RESERVES = 128,
+	/* Numbers of system calls that are looked up, of each way to make one. */
+	ABI_CALL_NUMBERS = 1024,
 	/* Tables and links that are protected. Ids of links begin here. */
 	ABI_GUARDED = 256,
 	ABI_GUARDED_LINK = 0x40000000,
@@ -216,6 +218,8 @@ enum abi_active {
 	ABI_ACTIVE_PRESET = 128,
 	/* Some decision depends on whether the task has a terminal. */
 	ABI_ACTIVE_TERMINAL = 256,
+	/* It has something to say about system calls. */
+	ABI_ACTIVE_SYSCALL = 512,
 };
 
 struct workload {
@@ -322,6 +326,8 @@ enum abi_operation {
 	ABI_OP_TAMPER_TABLE,
 	ABI_OP_TAMPER_LINK,
 	ABI_OP_TAMPER_PIN,
+	/* A system call that rules are about, and how it ended. */
+	ABI_OP_SYSCALL,
 	ABI_OP_COUNT,
 };
 
@@ -371,6 +377,10 @@ struct ev_decision {
 	__u32 cwd_len;
 	__u32 tty_len;
 	__u32 args_len;
+	/* Of a system call: what it returned, and the two bytes that it is in rules, the first in
+	 * the lowest. */
+	__s32 result;
+	__u32 call;
 	__u32 pad;
 };
 
@@ -381,6 +391,23 @@ struct ev_decision {
 struct path_buffer {
 	__u8 bytes[ABI_PATH_MAX];
 	__u8 zeros[512];
+};
+
+/* A row of the table of system calls: the two bytes that a call is in rules, 0 for none, and: */
+enum abi_call {
+	/* It does not return. */
+	ABI_CALL_IS_LAST = 0x10000,
+	/* What it does is in its first argument: socketcall(2), ipc(2) of i386. */
+	ABI_CALL_IS_SOCKETCALL = 0x20000,
+	ABI_CALL_IS_IPC = 0x40000,
+	/* Its child comes out of it, too. */
+	ABI_CALL_FORKS = 0x80000,
+	/* Rows: the machine's own calls, those of 32-bit programs, the two that are many. */
+	ABI_CALLS_NATIVE = 0,
+	ABI_CALLS_COMPAT = 1,
+	ABI_CALLS_SOCKET = 2,
+	ABI_CALLS_IPC = 3,
+	ABI_CALLS_TABLES = 4,
 };
 
 /* One case for the test harness: the same decision code without hooks. */

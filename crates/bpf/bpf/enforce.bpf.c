@@ -14,6 +14,7 @@
 #include "mounts.h"
 #include "objects.h"
 #include "dns.h"
+#include "calls.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -37,4 +38,5 @@ const volatile struct {
 	enum abi_operation operation;
 	enum abi_event_flag event_flag;
 	enum abi_guard guard;
+	enum abi_call call;
 } anchors SEC(".rodata.abi") = {};

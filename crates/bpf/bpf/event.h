@@ -192,11 +192,10 @@ inline_always u32 add_tty(struct event_buffer *b, u32 at, struct task_struct *ta
 }
 
 /* The object and the decision are in the task's scratch memory; the other strings use `s` after it
- * was copied. */
-verified_once int emit(void)
+ * was copied. Gives how long the event is, 0 when it cannot be written. */
+verified_once u64 fill_event(struct event_buffer *b)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct event_buffer *b;
 	struct scratch *s;
 	struct decision *d;
 	struct ev_decision *h;
@@ -204,16 +203,11 @@ verified_once int emit(void)
 	u64 vfsmount, dentry;
 
 	s = own_scratch(0);
-	if (!s) {
+	if (!b || !s) {
 		count_loss(ABI_LOSS_RING_FULL);
 		return 0;
 	}
 	d = &s->decision;
-	b = own_event_buffer(BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!b) {
-		count_loss(ABI_LOSS_RING_FULL);
-		return 0;
-	}
 	h = &b->head;
 	h->boot_ns = bpf_ktime_get_boot_ns();
 	h->abi = ABI_VERSION;
@@ -228,6 +222,8 @@ verified_once int emit(void)
 	level = BPF_CORE_READ(task, group_leader, thread_pid, level);
 	h->pid = pid_at_level(task, level);
 	h->ppid = pid_at_level(BPF_CORE_READ(task, real_parent), level);
+	h->result = 0;
+	h->call = 0;
 	h->pad = 0;
 
 	if (d->bytes) {
@@ -258,10 +254,26 @@ verified_once int emit(void)
 		count_loss(ABI_LOSS_RING_FULL);
 		return 0;
 	}
+	return sizeof(*h) + at;
+}
+
+/* Sends the event that the task's scratch memory describes, or keeps it. */
+verified_once int emit(void)
+{
+	struct event_buffer *b = own_event_buffer(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	u64 size;
+
+	if (!b) {
+		count_loss(ABI_LOSS_RING_FULL);
+		return 0;
+	}
 	b->pending = 0;
-	if (d->flags & ABI_EVENT_PENDING)
-		b->pending = sizeof(*h) + at;
-	else if (bpf_ringbuf_output(&alerts, h, sizeof(*h) + at, 0))
+	size = fill_event(b);
+	if (!size || size > sizeof(b->head) + ABI_EVENT_DATA)
+		return 0;
+	if (b->head.flags & ABI_EVENT_PENDING)
+		b->pending = size;
+	else if (bpf_ringbuf_output(&alerts, &b->head, size, 0))
 		count_loss(ABI_LOSS_RING_FULL);
 	return 0;
 }

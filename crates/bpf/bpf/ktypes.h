@@ -89,6 +89,8 @@ enum {
 /* include/linux/sched.h, ptrace.h */
 enum {
 	PF_KTHREAD = 0x00200000,
+	PF_IO_WORKER = 0x00000010,
+	PF_USER_WORKER = 0x00004000,
 	PTRACE_MODE_ATTACH = 0x2,
 };
 
@@ -96,6 +98,13 @@ enum {
 enum {
 	BPF_LINK_UPDATE = 29,
 	BPF_LINK_DETACH = 34,
+};
+
+/* arch/x86/include/asm/thread_info.h, asm/unistd.h; arch/arm64/include/asm/thread_info.h */
+enum {
+	TS_COMPAT = 0x2,
+	X32_SYSCALL_BIT = 0x40000000,
+	TIF_32BIT = 22,
 };
 
 enum {
@@ -315,7 +324,20 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 } KTYPE;
 
+struct thread_info {
+	unsigned long flags;
+	u32 status;
+} KTYPE;
+
+/* What the two architectures have of it. */
+struct pt_regs {
+	unsigned long orig_ax;
+	unsigned long bx;
+	s32 syscallno;
+} KTYPE;
+
 struct task_struct {
+	struct thread_info thread_info;
 	u32 flags;
 	int pid;
 	int tgid;

@@ -291,6 +291,11 @@ inline_always u32 stricter(u32 a, u32 b)
 				bytes >>= 8;                                                       \
 			}                                                                          \
 			row = word_##NAME(t, state);                                               \
+			if ((l->flags & LOOKUP_AGAIN) && state < a->sink_end &&                    \
+			    row == a->nothing) {                                                   \
+				l->answer = LOOKUP_NO_MORE;                                        \
+				return 0;                                                          \
+			}                                                                          \
 		}                                                                                  \
 		if (which == ABI_AUTOMATON_SOURCE) {                                               \
 			l->answer = row;                                                           \

@@ -87,7 +87,13 @@ enum lookup_flag {
 	LOOKUP_BYTES = 16,
 	/* The path is a directory's: the answer is the state after it and a `/`. */
 	LOOKUP_DIRECTORY = 32,
+	/* With LOOKUP_BYTES: more will follow. The answer is LOOKUP_NO_MORE when nothing that could
+	   makes a difference, and nothing is accepted. */
+	LOOKUP_AGAIN = 64,
 };
+
+/* No decision: those have bits of a rule or none at all. */
+#define LOOKUP_NO_MORE 0xffffffffu
 
 struct lookup {
 	/* In. */
@@ -223,7 +229,8 @@ struct task_ctx {
 	u64 loaded_dentry;
 	/* A security module denied the operation in progress; known to audit.bpf.c only. */
 	u32 denied;
-	u32 pad;
+	/* The system call in progress, when an event of it waits for its end. */
+	u32 call_waits;
 	struct remembered remembered[ABI_REMEMBERED];
 	/* What is being decided now, as it would be remembered. */
 	struct remembered candidate;

@@ -39,10 +39,11 @@ mod harness {
 pub(crate) const HARNESS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/harness.bpf.o"));
 
 pub(crate) use enforce::types::{
-    abi_active as active, abi_automaton as automaton, abi_cause as cause, abi_class as class,
-    abi_class_bytes as class_bytes, abi_event_flag as event_flag, abi_guard as guard_mode,
-    abi_limit as limit, abi_loss as loss, abi_operation as operation, abi_outcome as outcome,
-    abi_verdict as verdict, bss as enforce_bss, ev_decision, ev_starting, guard,
-    rodata as enforce_rodata, rs_automaton, rs_branch, rs_header, rs_row, start, workload_root,
+    abi_active as active, abi_automaton as automaton, abi_call as call, abi_cause as cause,
+    abi_class as class, abi_class_bytes as class_bytes, abi_event_flag as event_flag,
+    abi_guard as guard_mode, abi_limit as limit, abi_loss as loss, abi_operation as operation,
+    abi_outcome as outcome, abi_verdict as verdict, bss as enforce_bss, ev_decision, ev_starting,
+    guard, rodata as enforce_rodata, rs_automaton, rs_branch, rs_header, rs_row, start,
+    workload_root,
 };
 pub(crate) use harness::types::{bss as harness_bss, harness_case};

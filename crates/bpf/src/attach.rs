@@ -4,12 +4,12 @@
 //! INVARIANT: when this fails, what was attached before is still attached, and nothing else is.
 
 use crate::guard;
-use crate::hooks::{self, LeftOut};
+use crate::hooks::{self, LeftOut, Part};
 use crate::kernel::ApplyError;
 use crate::pins::{PinError, Place};
 use crate::programs::Programs;
 use crate::refusal::{Refusal, explained};
-use libbpf_rs::{Link, Map, MapCore as _, MapHandle, Object, ProgramType};
+use libbpf_rs::{Link, MapCore as _, MapHandle, Object, ProgramType};
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
@@ -17,8 +17,10 @@ use std::os::fd::AsRawFd as _;
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// The program that visits all tasks.
 const ENROL: &str = "enrol_tasks";
+/// Begins the names of sections with constants, which every loading has of its own.
+const CONSTANTS: &str = ".rodata";
 /// The tables that the agent uses.
-const MAPS: [&str; 13] = [
+const MAPS: [&str; 14] = [
     "workloads",
     "roots",
     "cgroups",
@@ -28,6 +30,7 @@ const MAPS: [&str; 13] = [
     "guards",
     "starts",
     "starting",
+    "guarded",
     "rules_64k",
     "rules_512k",
     "rules_4m",
@@ -62,7 +65,7 @@ pub enum LoadError {
     #[error("opening map `{map}`")]
     Map {
         /// Its name.
-        map: &'static str,
+        map: String,
         /// Why.
         #[source]
         source: libbpf_rs::Error,
@@ -99,24 +102,26 @@ impl Attached {
     pub(crate) fn get(programs: Programs) -> Result<Self, LoadError> {
         let place = Place::prepare(programs)?;
         let mut open = programs.open().map_err(LoadError::Open)?;
-        let left_out = hooks::fit(programs, &mut open).map_err(LoadError::Open)?;
+        let left_out = hooks::fit(programs, Part::Decisions, &mut open).map_err(LoadError::Open)?;
         let is_adopted = place.is_taken();
-        let (mut links, maps) = if is_adopted {
-            let mut maps = Vec::new();
-            for name in MAPS {
-                maps.push((name, place.map(name)?));
-            }
-            (place.links()?, maps)
+        let mut links = if is_adopted {
+            place.links()?
         } else {
             let object = explained(|| open.load()).map_err(LoadError::Load)?;
             let mut links = attach(&object)?;
             let mut maps = handles(&object)?;
-            let guarded = map(&object, "guarded")?;
-            guard::add(&object, &guarded, &links).map_err(LoadError::Guard)?;
+            let tables = maps.iter().map(|(_, map)| map);
+            let guarded = maps.iter().find(|(name, _)| name == "guarded");
+            let (_, guarded) = guarded.ok_or_else(|| missing("guarded"))?;
+            guard::add_tables(guarded, tables).map_err(LoadError::Guard)?;
+            guard::add_links(guarded, &links).map_err(LoadError::Guard)?;
             place.keep(&mut links, &mut maps)?;
-            (links, maps)
+            links
         };
-        let maps: Vec<_> = maps.into_iter().map(|(_, map)| map).collect();
+        let mut maps = Vec::new();
+        for name in MAPS {
+            maps.push(place.map(name)?);
+        }
         let maps = maps.try_into().map_err(|_unfit| missing("a map"))?;
         let at = links.iter().position(|(name, _)| name == ENROL);
         let (_, enrol) = links.swap_remove(at.ok_or_else(|| missing(ENROL))?);
@@ -130,6 +135,28 @@ impl Attached {
             maps,
         })
     }
+}
+
+/// Loads and attaches the programs that observe system calls, with the tables of the others.
+pub(crate) fn attach_calls(
+    programs: Programs,
+    place: &Place,
+    guarded: &MapHandle,
+) -> Result<Vec<(String, Link)>, LoadError> {
+    let mut open = programs.open().map_err(LoadError::Open)?;
+    hooks::fit(programs, Part::Calls, &mut open).map_err(LoadError::Open)?;
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some(name) = pinned_as(&name) {
+            map.reuse_pinned_map(place.path_of(name))
+                .map_err(LoadError::Open)?;
+        }
+    }
+    let object = explained(|| open.load()).map_err(LoadError::Load)?;
+    let mut links = attach(&object)?;
+    guard::add_links(guarded, &links).map_err(LoadError::Guard)?;
+    place.keep_calls(&mut links)?;
+    Ok(links)
 }
 
 fn missing(what: &str) -> LoadError {
@@ -161,23 +188,31 @@ fn attach(object: &Object) -> Result<Vec<(String, Link)>, LoadError> {
     Ok(links)
 }
 
-/// The tables, under their names without what libbpf puts before those of sections.
-fn handles(object: &Object) -> Result<Vec<(&'static str, MapHandle)>, LoadError> {
-    let mut handles = Vec::new();
-    for name in MAPS {
-        let handle = MapHandle::try_from(&map(object, name)?);
-        handles.push((
-            name,
-            handle.map_err(|source| LoadError::Map { map: name, source })?,
-        ));
+/// What a table is pinned as: its name without what libbpf puts before those of sections; `None` for
+/// constants.
+fn pinned_as(map: &str) -> Option<&str> {
+    if map.contains(CONSTANTS) {
+        return None;
     }
-    Ok(handles)
+    map.rsplit_once('.')
+        .map_or(Some(map), |(_, name)| Some(name))
 }
 
-fn map<'obj>(object: &'obj Object, name: &'static str) -> Result<Map<'obj>, LoadError> {
-    let is_it = |map: &Map<'_>| {
-        let found = map.name().to_string_lossy();
-        found == name || found.ends_with(&format!(".{name}"))
-    };
-    object.maps().find(is_it).ok_or_else(|| missing(name))
+/// The tables, under the names that they are pinned as.
+fn handles(object: &Object) -> Result<Vec<(String, MapHandle)>, LoadError> {
+    let mut handles = Vec::new();
+    for map in object.maps() {
+        let name = map.name().to_string_lossy().into_owned();
+        let Some(name) = pinned_as(&name) else {
+            continue;
+        };
+        match MapHandle::try_from(&map) {
+            Ok(handle) => handles.push((name.to_owned(), handle)),
+            Err(source) => {
+                let map = name.to_owned();
+                return Err(LoadError::Map { map, source });
+            }
+        }
+    }
+    Ok(handles)
 }

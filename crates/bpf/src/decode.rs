@@ -69,7 +69,11 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
         verdict: verdict(word(offset_of!(ev_decision, verdict))?)?,
         audited: flags & abi::event_flag::ABI_EVENT_AUDITED.0 != 0,
         killed: flags & abi::event_flag::ABI_EVENT_KILLED.0 != 0,
-        object: self::object(operation.category(), object)?,
+        result: word(offset_of!(ev_decision, result))?.cast_signed(),
+        object: match operation {
+            Operation::Syscall => call(word(offset_of!(ev_decision, call))?, object)?,
+            _ => self::object(operation.category(), object)?,
+        },
         task: TaskInfo {
             host_pid: word(offset_of!(ev_decision, host_pid))?,
             host_ppid: word(offset_of!(ev_decision, host_ppid))?,
@@ -98,6 +102,19 @@ fn object(category: Category, mut bytes: Vec<u8>) -> Result<Object, DecodeError>
     }
     while bytes.pop_if(|last| *last == 0).is_some() {}
     object_from_bytes(category, &bytes).ok_or(DecodeError::Object { category })
+}
+
+/// The word has the two bytes that a call is in rules, the first in the lowest.
+fn call(word: u32, path: Vec<u8>) -> Result<Object, DecodeError> {
+    let [high, low, ..] = word.to_le_bytes();
+    let category = Category::Syscall;
+    match object_from_bytes(category, &[high, low]) {
+        Some(Object::Syscall { call, path: _ }) => Ok(Object::Syscall {
+            call,
+            path: Some(path).filter(|path| !path.is_empty()),
+        }),
+        _ => Err(DecodeError::Object { category }),
+    }
 }
 
 struct Strings<'a> {
@@ -178,6 +195,7 @@ fn operation(value: u32) -> Result<Operation, DecodeError> {
         abi::operation::ABI_OP_TAMPER_TABLE => Operation::Tamper(Tamper::Table),
         abi::operation::ABI_OP_TAMPER_LINK => Operation::Tamper(Tamper::Link),
         abi::operation::ABI_OP_TAMPER_PIN => Operation::Tamper(Tamper::Pin),
+        abi::operation::ABI_OP_SYSCALL => Operation::Syscall,
         abi::operation(value) => {
             return Err(DecodeError::Range {
                 field: "operation",

@@ -4,7 +4,7 @@
 use crate::abi;
 use crate::lower::put;
 use crate::pins::Identity;
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object};
+use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle};
 use std::mem::offset_of;
 
 /// What becomes of attempts to end or change what enforces.
@@ -38,19 +38,38 @@ impl Protection {
     }
 }
 
-/// Protects all tables and links of loaded programs.
-pub(crate) fn add(
-    object: &Object,
-    guarded: &impl MapCore,
-    links: &[(String, Link)],
+/// Protects tables.
+pub(crate) fn add_tables<'a>(
+    guarded: &MapHandle,
+    tables: impl Iterator<Item = &'a MapHandle>,
 ) -> libbpf_rs::Result<()> {
-    let add = |id: u64| guarded.update(&id.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY);
-    for map in object.maps() {
-        add(u64::from(MapHandle::try_from(&map)?.info()?.info.id))?;
-    }
-    for (_, link) in links {
-        let first = u64::from(abi::limit::ABI_GUARDED_LINK.0);
-        add(first + u64::from(link.info()?.id))?;
+    for table in tables {
+        add(guarded, u64::from(table.info()?.info.id))?;
     }
     Ok(())
+}
+
+/// Protects links.
+pub(crate) fn add_links(guarded: &MapHandle, links: &[(String, Link)]) -> libbpf_rs::Result<()> {
+    for (_, link) in links {
+        add(guarded, id_of(link)?)?;
+    }
+    Ok(())
+}
+
+/// Links that are about to go.
+pub(crate) fn remove_links(guarded: &MapHandle, links: &[(String, Link)]) -> libbpf_rs::Result<()> {
+    for (_, link) in links {
+        guarded.delete(&id_of(link)?.to_ne_bytes())?;
+    }
+    Ok(())
+}
+
+fn id_of(link: &Link) -> libbpf_rs::Result<u64> {
+    let first = u64::from(abi::limit::ABI_GUARDED_LINK.0);
+    Ok(first + u64::from(link.info()?.id))
+}
+
+fn add(guarded: &MapHandle, id: u64) -> libbpf_rs::Result<()> {
+    guarded.update(&id.to_ne_bytes(), &1u32.to_ne_bytes(), MapFlags::ANY)
 }

@@ -52,7 +52,10 @@ impl Harness {
                 .find(|map| map.name().to_string_lossy().ends_with(name))
                 .ok_or_else(|| libbpf_rs::Error::from_raw_os_error(ENOENT))
                 .and_then(|map| MapHandle::try_from(&map))
-                .map_err(|source| LoadError::Map { map: name, source })
+                .map_err(|source| LoadError::Map {
+                    map: name.to_owned(),
+                    source,
+                })
         };
         let shelves = [
             handle("rules_64k")?,

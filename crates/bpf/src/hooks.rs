@@ -6,6 +6,7 @@
 //! All other programs must load: a hook that is missing would be a hole.
 
 use crate::abi;
+use crate::calls;
 use crate::lower::put;
 use crate::programs::Programs;
 use libbpf_rs::OpenObject;
@@ -22,6 +23,45 @@ pub struct LeftOut {
     /// The hook that decides there instead.
     pub instead: &'static str,
 }
+
+/// Which of the programs are to be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Those that decide.
+    Decisions,
+    /// Those that observe system calls.
+    Calls,
+    /// All.
+    Both,
+}
+
+impl Part {
+    fn has(self, program: &OsStr) -> bool {
+        let is_of_calls = program.to_string_lossy().starts_with("call_");
+        match self {
+            Self::Decisions => !is_of_calls,
+            Self::Calls => is_of_calls,
+            Self::Both => true,
+        }
+    }
+}
+
+/// Functions by which the kernel finds paths, each on some kernels only: program, function, the
+/// program at the other.
+const EITHER: [(&str, &str, &str); 2] = [
+    // Until 6.10.
+    (
+        "call_user_path_at_empty",
+        "user_path_at_empty",
+        "call_user_path_at",
+    ),
+    // Since 6.11; before, it was no function of its own.
+    (
+        "call_user_path_at",
+        "user_path_at",
+        "call_user_path_at_empty",
+    ),
+];
 
 /// Hooks that older kernels do without, since when, and what decides there instead.
 const YOUNGER: [(&str, &str); 5] = [
@@ -40,24 +80,34 @@ const YOUNGER: [(&str, &str); 5] = [
 const SETATTR_WITH_IDMAP: usize = 3;
 
 /// Fits the programs to the running kernel before they are loaded, and says which are left out.
-pub(crate) fn fit(programs: Programs, open: &mut OpenObject) -> libbpf_rs::Result<Vec<LeftOut>> {
+pub(crate) fn fit(
+    programs: Programs,
+    part: Part,
+    open: &mut OpenObject,
+) -> libbpf_rs::Result<Vec<LeftOut>> {
     let btf = Btf::from_vmlinux()?;
-    let parameters = |hook: &str| parameters(&btf, &programs.function(hook));
-    let with_idmap = parameters("inode_setattr") == Some(SETATTR_WITH_IDMAP);
+    let of_hook = |hook: &str| parameters(&btf, &programs.function(hook));
+    let with_idmap = of_hook("inode_setattr") == Some(SETATTR_WITH_IDMAP);
     let is_constants = |name: &OsStr| name.to_string_lossy().ends_with(".rodata");
     for mut map in open.maps_mut().filter(|map| is_constants(map.name())) {
         if let Some(bytes) = map.initial_value_mut() {
             let at = offset_of!(abi::enforce_rodata, setattr_gets_idmap);
             put(bytes, at, u32::from(with_idmap));
+            calls::put_known(bytes);
         }
     }
-    let left_out: Vec<_> = YOUNGER
+    let younger = YOUNGER
         .into_iter()
-        .filter(|(hook, _)| parameters(hook).is_none())
-        .map(|(name, instead)| LeftOut { name, instead })
-        .collect();
+        .filter(|(hook, _)| of_hook(hook).is_none())
+        .map(|(name, instead)| LeftOut { name, instead });
+    let other = EITHER
+        .into_iter()
+        .filter(|(_, function, _)| parameters(&btf, function).is_none())
+        .map(|(name, _, instead)| LeftOut { name, instead });
+    let mut left_out: Vec<_> = younger.chain(other).collect();
+    left_out.retain(|hook| part.has(OsStr::new(hook.name)));
     for mut program in open.progs_mut() {
-        if left_out.iter().any(|hook| program.name() == hook.name) {
+        if !part.has(program.name()) || left_out.iter().any(|hook| program.name() == hook.name) {
             program.set_autoload(false);
         }
     }

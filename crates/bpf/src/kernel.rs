@@ -6,6 +6,7 @@
 
 use crate::abi;
 use crate::attach::{Attached, LoadError};
+use crate::calls::Calls;
 use crate::guard::Protection;
 use crate::hooks::LeftOut;
 use crate::lower::put;
@@ -131,6 +132,7 @@ pub struct Kernel {
     guard: MapHandle,
     starts: MapHandle,
     starting: MapHandle,
+    calls: Calls,
     /// Channels of alerts of other builds' programs that are still attached.
     others: Vec<MapHandle>,
     tables: Tables,
@@ -170,8 +172,10 @@ impl Kernel {
             guard,
             starts,
             starting,
+            guarded,
             rules @ ..,
         ] = maps;
+        let calls = Calls::found(programs, guarded, &place)?;
         let ids = links.iter().map(|(_, link)| Ok(link.info()?.prog_id));
         let program_ids = ids
             .collect::<libbpf_rs::Result<_>>()
@@ -192,6 +196,7 @@ impl Kernel {
             guard,
             starts,
             starting,
+            calls,
             others,
             tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
             in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
@@ -287,7 +292,7 @@ impl Kernel {
         MapHandle::try_from(&self.alerts)
             .map(|alerts| Reader::new(alerts, others))
             .map_err(|source| LoadError::Map {
-                map: "alerts",
+                map: "alerts".to_owned(),
                 source,
             })
     }
@@ -301,7 +306,7 @@ impl Kernel {
         MapHandle::try_from(&self.starting)
             .map(Beginnings::new)
             .map_err(|source| LoadError::Map {
-                map: "starting",
+                map: "starting".to_owned(),
                 source,
             })
     }
@@ -459,6 +464,10 @@ impl Kernel {
             None => (0, Applied::Nothing),
         };
         // The programs look where nobody has rules only after they were told that somebody has.
+        let of_calls = new_flags & abi::active::ABI_ACTIVE_SYSCALL.0;
+        if of_calls != 0 {
+            self.calls.observe(&self.place);
+        }
         let switched = self.tell(new_flags).and_then(|()| {
             self.store(
                 &self.workloads,
@@ -479,7 +488,21 @@ impl Kernel {
         if let Some(content) = unused {
             self.tables.release(&content)?;
         }
-        switched.and_then(|()| self.tell(0)).map(|()| applied)
+        switched.and_then(|()| self.tell(0))?;
+        if self.told.flags_anywhere & abi::active::ABI_ACTIVE_SYSCALL.0 == 0 {
+            self.calls.ignore(&self.place);
+        }
+        Ok(applied)
+    }
+
+    /// Why system calls cannot be observed, or the programs that did not be removed, once.
+    pub fn trouble_with_calls(&mut self) -> Option<LoadError> {
+        self.calls.take_trouble()
+    }
+
+    /// Whether system calls are observed: some workload has rules about them.
+    pub fn observes_calls(&self) -> bool {
+        self.calls.are_observed()
     }
 
     /// What was lost or undecidable in the kernel and was not told yet.
@@ -534,10 +557,12 @@ impl Kernel {
 
     /// How often the kernel has left out one of the programs.
     fn count_skipped(&self) -> u64 {
-        ProgInfoIter::default()
-            .filter(|program| self.program_ids.contains(&program.id))
+        let is_ours = |id| self.program_ids.contains(&id) || self.calls.has_program(id);
+        let current: u64 = ProgInfoIter::default()
+            .filter(|program| is_ours(program.id))
             .map(|program| program.recursion_misses)
-            .sum()
+            .sum();
+        current
     }
 
     /// These losses were told, and are not told again, by no other agent either.
@@ -697,7 +722,8 @@ fn flags(rules: &Ruleset, mode: Mode) -> Option<u32> {
         | covered(Category::Network, abi::active::ABI_ACTIVE_NETWORK)
         | covered(Category::Dns, abi::active::ABI_ACTIVE_DNS)
         | covered(Category::Capability, abi::active::ABI_ACTIVE_CAPABILITY)
-        | covered(Category::Preset, abi::active::ABI_ACTIVE_PRESET);
+        | covered(Category::Preset, abi::active::ABI_ACTIVE_PRESET)
+        | covered(Category::Syscall, abi::active::ABI_ACTIVE_SYSCALL);
     if rules.covers(Category::File) && !rules.covers_only_trees(Category::File) {
         flags |= abi::active::ABI_ACTIVE_FILE.0;
     }

@@ -13,6 +13,7 @@
 mod abi;
 mod attach;
 mod attachable;
+mod calls;
 mod decode;
 mod guard;
 mod harness;

@@ -3,7 +3,8 @@
 //! system for that (bpffs).
 //!
 //! There is a directory for each build of the programs, named after what they are:
-//! `ROOT/PROGRAMS/{links,maps}`. An agent that finds its own adopts it and loads nothing. An agent
+//! `ROOT/PROGRAMS/{links,maps}`, and `calls` while system calls are observed (`calls.rs`). An agent
+//! that finds its own adopts it and loads nothing. An agent
 //! of another build pins its own beside it; both decide then, and the stricter wins, until the older
 //! one is removed.
 //!
@@ -32,6 +33,7 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 const MINOR_BITS: u32 = 20;
 /// Behind the name of a directory that is not complete. bpffs allows no dots.
 const UNFINISHED: &str = "-unfinished";
+const CALLS: &str = "calls";
 /// The kernel takes some milliseconds to detach; in all this is 10 s.
 const DETACH_LOOKS: u32 = 2_000;
 const DETACH_PAUSE: Duration = Duration::from_millis(5);
@@ -110,7 +112,7 @@ impl Place {
     pub(crate) fn keep(
         &self,
         links: &mut [(String, Link)],
-        maps: &mut [(&'static str, MapHandle)],
+        maps: &mut [(String, MapHandle)],
     ) -> Result<(), PinError> {
         let mut name = self.dir.clone().into_os_string();
         name.push(UNFINISHED);
@@ -130,17 +132,51 @@ impl Place {
     }
 
     pub(crate) fn links(&self) -> Result<Vec<(String, Link)>, PinError> {
-        let mut links = Vec::new();
-        for path in entries(&self.dir.join("links"))? {
-            let link = Link::open(&path).map_err(failed("opening", &path))?;
-            let name = path.file_name().unwrap_or_default();
-            links.push((name.to_string_lossy().into_owned(), link));
+        links(&self.dir.join("links"))
+    }
+
+    /// The links of programs that observe system calls; none when they are not attached.
+    pub(crate) fn call_links(&self) -> Result<Vec<(String, Link)>, PinError> {
+        let unfinished = self.unfinished_calls();
+        if unfinished.exists() {
+            remove_all_in(&unfinished)?;
         }
-        Ok(links)
+        let dir = self.dir.join(CALLS);
+        if dir.exists() {
+            links(&dir)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Pins links of programs that observe system calls, or none.
+    pub(crate) fn keep_calls(&self, links: &mut [(String, Link)]) -> Result<(), PinError> {
+        let beside = self.unfinished_calls();
+        make(&beside)?;
+        for (name, link) in links {
+            let path = beside.join(name);
+            link.pin(&path).map_err(failed("pinning", &path))?;
+        }
+        let dir = self.dir.join(CALLS);
+        fs::rename(&beside, &dir).map_err(failed("finishing", &dir))
+    }
+
+    /// Removes them.
+    pub(crate) fn remove_calls(&self) -> Result<(), PinError> {
+        remove_all_in(&self.dir.join(CALLS))
+    }
+
+    fn unfinished_calls(&self) -> PathBuf {
+        self.dir.join(format!("{CALLS}{UNFINISHED}"))
+    }
+
+    /// Where a table is pinned.
+    pub(crate) fn path_of(&self, map: &str) -> PathBuf {
+        self.dir.join("maps").join(map)
     }
 
     pub(crate) fn map(&self, name: &str) -> Result<MapHandle, PinError> {
-        let path = self.dir.join("maps").join(name);
+        let path = self.path_of(name);
         MapHandle::from_pinned_path(&path).map_err(failed("opening", &path))
     }
 
@@ -278,19 +314,36 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, PinError> {
 
 /// Programs first: the tables must outlast what reads them. Ends when nothing of it decides any more.
 fn remove(dir: &Path) -> Result<(), PinError> {
-    let programs = programs(&dir.join("links"))?;
-    for part in ["links", "maps"] {
+    let mut programs = programs(&dir.join("links"))?;
+    programs.extend(self::programs(&dir.join(CALLS))?);
+    let calls = format!("{CALLS}{UNFINISHED}");
+    for part in [&calls, CALLS, "links", "maps"] {
         let part = dir.join(part);
-        if !part.exists() {
-            continue;
+        if part.exists() {
+            remove_all_in(&part)?;
         }
-        for pin in entries(&part)? {
-            fs::remove_file(&pin).map_err(failed("removing", &pin))?;
-        }
-        fs::remove_dir(&part).map_err(failed("removing", &part))?;
     }
     fs::remove_dir(dir).map_err(failed("removing", dir))?;
     are_gone(&programs).map_err(failed("waiting for the end of", dir))
+}
+
+/// A directory and the pins in it.
+fn remove_all_in(dir: &Path) -> Result<(), PinError> {
+    for pin in entries(dir)? {
+        fs::remove_file(&pin).map_err(failed("removing", &pin))?;
+    }
+    fs::remove_dir(dir).map_err(failed("removing", dir))
+}
+
+/// The pinned links in a directory, by their names.
+fn links(dir: &Path) -> Result<Vec<(String, Link)>, PinError> {
+    let mut links = Vec::new();
+    for path in entries(dir)? {
+        let link = Link::open(&path).map_err(failed("opening", &path))?;
+        let name = path.file_name().unwrap_or_default();
+        links.push((name.to_string_lossy().into_owned(), link));
+    }
+    Ok(links)
 }
 
 /// Ids of the programs that pinned links hold.

@@ -6,7 +6,7 @@
 //! refuses, and why. Needs root, changes nothing, and takes as long as loading does.
 
 use crate::attach::LoadError;
-use crate::hooks;
+use crate::hooks::{self, Part};
 use crate::probe::{Feature, features};
 use crate::programs::Programs;
 use crate::refusal::{Refusal, explained};
@@ -116,7 +116,7 @@ fn names(programs: Programs) -> Result<Vec<Tried>, LoadError> {
 /// Loads all programs, or one, and says what came of them.
 fn load(programs: Programs, only: Option<&str>) -> Result<HashMap<String, Outcome>, LoadError> {
     let mut open = programs.open().map_err(LoadError::Open)?;
-    let left_out = hooks::fit(programs, &mut open).map_err(LoadError::Open)?;
+    let left_out = hooks::fit(programs, Part::Both, &mut open).map_err(LoadError::Open)?;
     for mut program in open.progs_mut() {
         let wanted = only.is_none_or(|name| program.name() == name);
         if !wanted {

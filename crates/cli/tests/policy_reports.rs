@@ -42,7 +42,6 @@ mod check {
             &["check", "limited.yaml"],
             0,
             &expect![[r#"
-            limited.yaml:19:7: limit: BPF LSM does not enforce rules about system calls (2 in policy `shop/limited`): system calls are not watched yet
             limited.yaml:12:7: limit: BPF LSM does not enforce lines under `apparmor` (1 in policy `shop/limited`): only AppArmor can read them
             limited.yaml:33:5: limit: BPF LSM does not enforce rules of a `KubeArmorNetworkPolicy` (1 in policy `egress`): packets are not filtered yet
             limited.yaml:12:7: limit: AppArmor does not enforce rules with `allowedArgs` (1 in policy `shop/limited`): a profile does not see arguments
@@ -64,17 +63,6 @@ mod check {
             0,
             &expect![[r#"
             [
-              {
-                "file": "limited.yaml",
-                "line": 19,
-                "column": 7,
-                "severity": "limit",
-                "backend": "BPF LSM",
-                "policy": "shop/limited",
-                "what": "rules about system calls",
-                "count": 2,
-                "reason": "system calls are not watched yet"
-              },
               {
                 "file": "limited.yaml",
                 "line": 12,

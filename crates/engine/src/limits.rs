@@ -78,9 +78,11 @@ impl Unenforced {
     /// Why a backend does not enforce it; `None` when it does.
     fn reason(self, backend: Backend) -> Option<&'static str> {
         match (backend, self) {
-            (Backend::BpfLsm, Self::Terminal | Self::Arguments | Self::Dns | Self::Preset)
+            (
+                Backend::BpfLsm,
+                Self::Terminal | Self::Arguments | Self::Dns | Self::Preset | Self::Syscall,
+            )
             | (Backend::AppArmor, Self::NativeAppArmor) => None,
-            (Backend::BpfLsm, Self::Syscall) => Some("system calls are not watched yet"),
             (Backend::BpfLsm | Backend::AppArmor, Self::Device) => {
                 Some("USB devices are not watched yet")
             }
@@ -234,10 +236,7 @@ mod tests {
     fn the_kernel_programs_enforce_all_but_what_is_listed() {
         assert_eq!(
             found(Backend::BpfLsm, EVERYTHING),
-            [
-                (Unenforced::Syscall, 2, Some(15)),
-                (Unenforced::NativeAppArmor, 2, Some(9)),
-            ]
+            [(Unenforced::NativeAppArmor, 2, Some(9))]
         );
     }
 

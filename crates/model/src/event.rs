@@ -13,6 +13,8 @@ pub enum Event {
     Log(Log),
     /// The agent speaks about itself.
     Message(Message),
+    /// Alerts of one policy in one workload are told by their number only.
+    Threshold(Threshold),
 }
 
 /// The machine an event comes from.
@@ -109,7 +111,7 @@ pub struct Alert {
     pub data: String,
     /// What was done.
     pub action: AlertAction,
-    /// `Passed` or `Permission denied`.
+    /// `Passed`, `Permission denied`, or how a system call failed.
     pub result: &'static str,
     /// Which mechanism decided, such as `BPFLSM`.
     pub enforcer: &'static str,
@@ -162,4 +164,27 @@ pub struct Message {
     pub level: Level,
     /// One line.
     pub text: String,
+}
+
+/// So many alerts came at once that they are, or were, told by their number only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threshold {
+    /// Wall clock, microseconds since 1970-01-01 UTC.
+    pub unix_micros: i64,
+    /// Where.
+    pub node: Arc<Node>,
+    /// In which workload.
+    pub workload: Arc<Workload>,
+    /// Of which policy.
+    pub policy: String,
+    /// About which operations.
+    pub category: Category,
+    /// Which mechanism decided.
+    pub enforcer: &'static str,
+    /// Alerts that are told of one by one in a second.
+    pub max_per_second: u32,
+    /// How many seconds they are told by their number only.
+    pub seconds: u32,
+    /// How many were not told one by one; 0 when it begins.
+    pub dropped: u64,
 }

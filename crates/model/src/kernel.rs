@@ -68,6 +68,8 @@ pub enum Operation {
     Preset(Preset),
     /// Against Gorget itself.
     Tamper(Tamper),
+    /// `sys_exit`, or `sys_enter` of what does not return: a system call that rules are about.
+    Syscall,
 }
 
 /// An attempt to end or change what enforces, by anything but the agent.
@@ -117,6 +119,7 @@ impl Operation {
             Self::Lookup => Category::Dns,
             Self::Capable => Category::Capability,
             Self::Preset(_) | Self::Tamper(_) => Category::Preset,
+            Self::Syscall => Category::Syscall,
         }
     }
 
@@ -158,6 +161,8 @@ impl Operation {
             Self::Tamper(Tamper::Table) => "BPF_MAP",
             Self::Tamper(Tamper::Link) => "BPF",
             Self::Tamper(Tamper::Pin) => "FILE_UNLINK",
+            // No hook: the call itself is named.
+            Self::Syscall => "",
         }
     }
 }
@@ -207,6 +212,9 @@ pub struct KernelEvent {
     /// True when a `Block` verdict came after the point of no return of an `execve`: the program was
     /// killed before its first instruction.
     pub killed: bool,
+    /// How a system call ended: 0, or the error as a negative number. 0 for everything else, which is
+    /// told before it ends.
+    pub result: i32,
     /// What was acted upon. An image without a name is [`Object::Nameless`], or a path that is none:
     /// `memfd:NAME`.
     pub object: Object,

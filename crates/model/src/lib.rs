@@ -23,7 +23,7 @@ pub use access::{Cause, Outcome, RuleId, Verdict};
 pub use capability::Capability;
 pub use device::{Device, class_by_name};
 pub use event::{
-    Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process,
+    Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process, Threshold,
 };
 pub use kernel::{KernelEvent, Loss, LossStage, Operation, Tamper, TaskInfo};
 pub use network::{Protocol, Socket};

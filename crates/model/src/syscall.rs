@@ -7,6 +7,8 @@
 //!
 //! INVARIANT: [`TABLE`] is sorted by name, so a [`Syscall`] sorts by name too.
 
+mod foreign;
+
 use std::fmt;
 
 /// A system call that has a name.

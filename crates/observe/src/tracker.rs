@@ -11,11 +11,16 @@ use gorget_model::{
     Outcome, PolicyRef, Preset, Process, Socket, TaskInfo, Workload,
 };
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Ended rulesets whose rules are still known. An event waits in the ring buffer for milliseconds;
 /// this many changes of policy do not happen in that time.
 const ENDED_RULESETS: usize = 1024;
+
+/// A call was interrupted (errno(3)).
+const EINTR: i32 = 4;
+/// The last one that Linux has (`EHWPOISON`).
+const LAST_ERROR: i32 = 133;
 
 /// Policy name of what no rule decided.
 const DEFAULT_POSTURE: &str = "DefaultPosture";
@@ -84,6 +89,7 @@ impl Tracker {
             verdict,
             audited,
             killed,
+            result,
             object,
             task,
         } = event;
@@ -100,8 +106,9 @@ impl Tracker {
             (Outcome::Block, false) if killed => (AlertAction::Block, "Killed before it ran"),
             (Outcome::Block, false) => (AlertAction::Block, "Permission denied"),
             (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed"),
-            (Outcome::Audit | Outcome::Pass, _) => (AlertAction::Audit, "Passed"),
+            (Outcome::Audit | Outcome::Pass, _) => (AlertAction::Audit, ended(result)),
         };
+        let data = data(operation, &object);
         let object = resource(&object);
         let (process, source) = self.process(operation, &object, task, &workload);
         Event::Alert(Alert {
@@ -115,7 +122,7 @@ impl Tracker {
             kind,
             category: operation.category(),
             source,
-            data: data(operation, &object),
+            data,
             resource: object,
             action,
             result,
@@ -255,22 +262,53 @@ fn socket_name(socket: Socket) -> String {
     format!("domain={family} {protocol}type={kind}")
 }
 
+/// How it ended, in the words of strerror(3); 0 and more is success.
+fn ended(result: i32) -> &'static str {
+    let error = match result {
+        0.. => return "Passed",
+        // Of the kernel's own: ERESTARTSYS and its like, which programs never see.
+        -516..=-512 => EINTR,
+        _ => result.saturating_neg(),
+    };
+    let text = usize::try_from(error).ok();
+    let text = text.and_then(|error| ERRORS.get(error));
+    text.map_or("Unknown error", String::as_str)
+}
+
+/// By number, each made once.
+static ERRORS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let text = |error| {
+        let mut text = std::io::Error::from_raw_os_error(error).to_string();
+        text.truncate(text.rfind(" (os error").unwrap_or(text.len()));
+        text
+    };
+    (0..=LAST_ERROR).map(text).collect()
+});
+
 /// COMPAT: KubeArmor repeats the resource of everything that is no path.
-fn data(operation: Operation, resource: &str) -> String {
+fn data(operation: Operation, object: &Object) -> String {
     let hook = operation.lsm_name();
     match operation.category() {
-        Category::Network | Category::Capability => format!("lsm={hook} {resource}"),
-        Category::Dns => format!("lsm={hook} domain={resource}"),
-        Category::Process
-        | Category::File
-        | Category::Syscall
-        | Category::Device
-        | Category::Preset => format!("lsm={hook}"),
+        Category::Network | Category::Capability => format!("lsm={hook} {}", resource(object)),
+        Category::Dns => format!("lsm={hook} domain={}", resource(object)),
+        Category::Syscall => {
+            if let Object::Syscall { call, path: _ } = object {
+                format!("syscall=SYS_{}", call.name().to_ascii_uppercase())
+            } else {
+                String::new()
+            }
+        }
+        Category::Process | Category::File | Category::Device | Category::Preset => {
+            format!("lsm={hook}")
+        }
     }
 }
 
 /// COMPAT: KubeArmor names the preset in the place of the enforcer.
 fn enforcer(operation: Operation) -> &'static str {
+    if operation == Operation::Syscall {
+        return "eBPF Monitor";
+    }
     let Operation::Preset(preset) = operation else {
         return "BPFLSM";
     };
@@ -299,7 +337,7 @@ fn command_line(args: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gorget_model::{Container, Host, RuleId, Verdict};
+    use gorget_model::{Container, Host, RuleId, Syscall, Verdict};
 
     fn tracker() -> Tracker {
         let users = HashMap::from([(1000, "ann".to_owned())]);
@@ -338,6 +376,7 @@ mod tests {
             },
             audited: false,
             killed: false,
+            result: 0,
             object: Object::Path(b"/secret".to_vec()),
             task: TaskInfo {
                 uid: 1000,
@@ -352,7 +391,7 @@ mod tests {
     fn alert(event: Event) -> Alert {
         match event {
             Event::Alert(alert) => alert,
-            Event::Log(_) | Event::Message(_) => panic!("not an alert"),
+            Event::Log(_) | Event::Message(_) | Event::Threshold(_) => panic!("not an alert"),
         }
     }
 
@@ -382,6 +421,26 @@ mod tests {
         assert_eq!(alert.source, "/usr/bin/head");
         assert_eq!(alert.process.user, "ann");
         assert_eq!(alert.kind, AlertKind::HostPolicy);
+    }
+
+    #[test]
+    fn a_system_call_is_named_and_says_how_it_ended() {
+        let mut call = event(7, Operation::Syscall);
+        call.verdict.outcome = Outcome::Audit;
+        call.object = Object::Syscall {
+            call: Syscall::from_name("rmdir").unwrap(),
+            path: Some(b"/home/x".to_vec()),
+        };
+        let passed = alert(tracker().enrich(call.clone()));
+        assert_eq!(passed.data, "syscall=SYS_RMDIR");
+        assert_eq!(passed.resource, "/home/x");
+        assert_eq!(
+            (passed.action, passed.result, passed.enforcer),
+            (AlertAction::Audit, "Passed", "eBPF Monitor")
+        );
+        call.result = -39;
+        let failed = alert(tracker().enrich(call));
+        assert_eq!(failed.result, "Directory not empty");
     }
 
     #[test]

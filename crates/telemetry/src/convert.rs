@@ -8,7 +8,7 @@ use crate::feeder::Lost;
 use crate::proto;
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Container, Level, Log, Message, Node, PolicyRef,
-    Process, Workload,
+    Process, Threshold, Workload,
 };
 use std::collections::BTreeMap;
 
@@ -286,6 +286,60 @@ pub(crate) fn container(workload: &Workload) -> &str {
     }
 }
 
+/// COMPAT: KubeArmor's operation for it.
+pub(crate) const THRESHOLD: &str = "AlertThreshold";
+
+/// COMPAT: as KubeArmor tells it when it begins, and once more with how many there were.
+pub(crate) fn threshold(threshold: &Threshold) -> proto::Alert {
+    let Threshold {
+        unix_micros,
+        node,
+        workload,
+        policy,
+        category,
+        enforcer,
+        max_per_second,
+        seconds,
+        dropped,
+    } = threshold;
+    let place = Place::of(workload);
+    let data = match dropped {
+        0 => format!("operation={}", operation(*category)),
+        _ => format!("operation={} dropped={dropped}", operation(*category)),
+    };
+    let message = match dropped {
+        0 => format!(
+            "more than {max_per_second} alerts a second: for {seconds} s they are only counted"
+        ),
+        _ => format!("{dropped} alerts were only counted"),
+    };
+    proto::Alert {
+        timestamp: unix_micros / MICROS,
+        updated_time: utc(*unix_micros),
+        cluster_name: node.cluster.clone(),
+        host_name: node.host.clone(),
+        namespace_name: place.namespace,
+        pod_name: place.pod,
+        container_id: place.id,
+        container_name: place.name,
+        container_image: place.image,
+        labels: place.labels,
+        policy_name: policy.clone(),
+        message,
+        r#type: "SystemEvent".to_owned(),
+        operation: THRESHOLD.to_owned(),
+        event_data: pairs(&data),
+        data,
+        result: "Passed".to_owned(),
+        enforcer: (*enforcer).to_owned(),
+        kube_armor_version: VERSION.to_owned(),
+        node_id: node.id.clone(),
+        max_alerts_per_sec: number(*max_per_second),
+        dropping_alerts_interval: number(*seconds),
+        ..proto::Alert::default()
+    }
+}
+
 /// What a client of alerts gets where some were lost.
 pub(crate) fn lost_alerts(lost: &Lost) -> proto::Alert {
     let Lost {
@@ -348,7 +402,7 @@ fn pairs(data: &str) -> BTreeMap<String, String> {
 }
 
 /// `2006-01-02T15:04:05.000000Z`.
-fn utc(unix_micros: i64) -> String {
+pub(crate) fn utc(unix_micros: i64) -> String {
     let seconds = unix_micros.div_euclid(MICROS);
     let micros = unix_micros.rem_euclid(MICROS);
     let (year, month, day) = date(seconds.div_euclid(86_400));

@@ -336,6 +336,7 @@ impl Subscription {
             Event::Alert(alert) => &alert.node,
             Event::Log(log) => &log.node,
             Event::Message(message) => &message.node,
+            Event::Threshold(threshold) => &threshold.node,
         };
         self.last = Some((Arc::clone(node), time(&event)));
         Delivery::Event(event)
@@ -372,7 +373,7 @@ mod tests {
             Some(Delivery::Lost(lost)) => lost.text(),
             Some(Delivery::Event(event)) => match event.as_ref() {
                 Event::Message(message) => message.text.clone(),
-                Event::Alert(_) | Event::Log(_) => panic!("not a message"),
+                Event::Alert(_) | Event::Log(_) | Event::Threshold(_) => panic!("not a message"),
             },
             None => panic!("the feeder is gone"),
         }

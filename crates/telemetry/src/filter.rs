@@ -20,7 +20,7 @@
 
 use crate::convert;
 use crate::proto;
-use gorget_model::{Alert, Event, Log};
+use gorget_model::{Alert, Event, Log, Threshold};
 use regex::bytes::{Regex, RegexBuilder};
 use std::fmt;
 
@@ -480,6 +480,20 @@ impl Fields for Log {
     }
 }
 
+impl Fields for Threshold {
+    fn field(&self, field: Field) -> &str {
+        match field {
+            Field::Namespace => convert::namespace(&self.workload),
+            Field::Pod => convert::pod(&self.workload),
+            Field::Container => convert::container(&self.workload),
+            Field::Operation => convert::THRESHOLD,
+            Field::Policy => &self.policy,
+            Field::Result => "Passed",
+            Field::Action | Field::Source | Field::Resource => "",
+        }
+    }
+}
+
 /// Which events a subscriber gets.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -519,6 +533,7 @@ impl Wanted {
             Event::Alert(alert) => self.alerts && self.filter.matches(alert),
             Event::Log(log) => self.logs && self.filter.matches(log),
             Event::Message(_) => self.messages,
+            Event::Threshold(threshold) => self.alerts && self.filter.matches(threshold),
         }
     }
 }

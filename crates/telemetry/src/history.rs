@@ -3,7 +3,9 @@
 //!
 //! INVARIANT: what is kept is bounded by number and by memory; the oldest go first.
 
-use gorget_model::{Alert, Container, Event, Host, Log, Message, PolicyRef, Process, Workload};
+use gorget_model::{
+    Alert, Container, Event, Host, Log, Message, PolicyRef, Process, Threshold, Workload,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -68,6 +70,7 @@ pub(crate) fn time(event: &Event) -> i64 {
         Event::Alert(alert) => alert.unix_micros,
         Event::Log(log) => log.unix_micros,
         Event::Message(message) => message.unix_micros,
+        Event::Threshold(threshold) => threshold.unix_micros,
     }
 }
 
@@ -111,6 +114,9 @@ fn weight(event: &Event) -> usize {
             of_process(process) + of_workload(workload) + source.len() + resource.len() + data.len()
         }
         Event::Message(Message { text, .. }) => text.len(),
+        Event::Threshold(Threshold {
+            policy, workload, ..
+        }) => of_workload(workload) + policy.len(),
     };
     size_of::<Event>() + size_of::<(usize, Arc<Event>)>() + texts
 }

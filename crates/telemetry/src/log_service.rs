@@ -158,7 +158,7 @@ impl LogService for LogFeed {
         };
         let event = |event: &Event| match event {
             Event::Message(message) => Some(convert::message(message)),
-            Event::Alert(_) | Event::Log(_) => None,
+            Event::Alert(_) | Event::Log(_) | Event::Threshold(_) => None,
         };
         let lost = |lost: &Lost| convert::message(&lost.message());
         self.follow("messages", wanted, event, lost)
@@ -174,6 +174,7 @@ impl LogService for LogFeed {
         };
         let event = |event: &Event| match event {
             Event::Alert(alert) => Some(convert::alert(alert)),
+            Event::Threshold(threshold) => Some(convert::threshold(threshold)),
             Event::Log(_) | Event::Message(_) => None,
         };
         self.follow("alerts", wanted, event, convert::lost_alerts)
@@ -189,7 +190,7 @@ impl LogService for LogFeed {
         };
         let event = |event: &Event| match event {
             Event::Log(log) => Some(convert::log(log)),
-            Event::Alert(_) | Event::Message(_) => None,
+            Event::Alert(_) | Event::Message(_) | Event::Threshold(_) => None,
         };
         self.follow("logs", wanted, event, convert::lost_logs)
     }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! JSON lines to standard output or a file.
 //!
-//! A file that was moved away or removed is made anew at the next write, so that log rotation needs
+//! A file is put aside for a new one when it is long or old enough, if that is asked for ([`Rotation`]). One that was moved away or removed is made anew at the next write, so that log rotation needs
 //! no signal.
 
+use crate::history::time;
 use crate::json;
+use crate::rotation::{Archive, Rotation, Rotator};
 use gorget_model::Event;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where lines are written.
 #[derive(Debug)]
@@ -20,7 +22,16 @@ pub struct JsonSink {
 #[derive(Debug)]
 enum Target {
     Stdout,
-    File { path: PathBuf, open: Option<File> },
+    File(Box<Lines>),
+}
+
+/// A file of lines.
+#[derive(Debug)]
+struct Lines {
+    path: PathBuf,
+    open: Option<File>,
+    rotator: Option<Rotator>,
+    problem: Option<WriteError>,
 }
 
 /// A line was not written.
@@ -43,7 +54,22 @@ impl JsonSink {
     /// A file, mode 0640, which is appended to.
     pub fn file(path: PathBuf) -> Self {
         Self {
-            target: Target::File { path, open: None },
+            target: Target::File(Box::new(Lines::new(path, None))),
+        }
+    }
+
+    /// The same, which is put aside for a new one from time to time; and who deals with those that were.
+    pub fn rotating_file(path: PathBuf, rotation: Rotation) -> (Self, Archive) {
+        let (rotator, archive) = Rotator::new(path.clone(), rotation);
+        let target = Target::File(Box::new(Lines::new(path, Some(rotator))));
+        (Self { target }, archive)
+    }
+
+    /// Why the file could not be put aside, if it should have been: once for each time.
+    pub fn take_problem(&mut self) -> Option<WriteError> {
+        match &mut self.target {
+            Target::Stdout => None,
+            Target::File(lines) => lines.problem.take(),
         }
     }
 
@@ -60,12 +86,12 @@ impl JsonSink {
                 target: "standard output".to_owned(),
                 source,
             }),
-            Target::File { path, open } => {
-                write_file(path, open, &line).map_err(|source| WriteError {
-                    target: path.display().to_string(),
+            Target::File(lines) => lines
+                .write(&line, time(event))
+                .map_err(|source| WriteError {
+                    target: lines.path.display().to_string(),
                     source,
-                })
-            }
+                }),
         }
     }
 }
@@ -76,34 +102,70 @@ fn write_stdout(line: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-fn write_file(path: &Path, open: &mut Option<File>, line: &str) -> io::Result<()> {
-    let still_there = match (open.as_ref(), fs::metadata(path)) {
-        (Some(file), Ok(there)) => {
-            let ours = file.metadata()?;
-            (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+impl Lines {
+    fn new(path: PathBuf, rotator: Option<Rotator>) -> Self {
+        Self {
+            path,
+            open: None,
+            rotator,
+            problem: None,
         }
-        _ => false,
-    };
-    if !still_there {
-        *open = None;
     }
-    let file = match open {
-        Some(file) => file,
-        None => open.insert(
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o640)
-                .open(path)?,
-        ),
-    };
-    file.write_all(line.as_bytes())
+
+    fn write(&mut self, line: &str, unix_micros: i64) -> io::Result<()> {
+        self.find()?;
+        if let Some(rotator) = &mut self.rotator
+            && rotator.is_due(line.len(), unix_micros)
+        {
+            match rotator.put_aside(&self.path, unix_micros) {
+                Ok(()) => {
+                    self.open = None;
+                    self.find()?;
+                }
+                Err(source) => {
+                    self.problem = Some(WriteError {
+                        target: format!("{} (putting it aside)", self.path.display()),
+                        source,
+                    });
+                }
+            }
+        }
+        let Some(file) = &mut self.open else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        file.write_all(line.as_bytes())?;
+        if let Some(rotator) = &mut self.rotator {
+            rotator.wrote(line.len(), unix_micros);
+        }
+        Ok(())
+    }
+
+    /// Has the file open that is there under its name.
+    fn find(&mut self) -> io::Result<()> {
+        if let (Some(file), Ok(there)) = (&self.open, fs::metadata(&self.path)) {
+            let ours = file.metadata()?;
+            if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
+                return Ok(());
+            }
+        }
+        self.open = None;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o640);
+        let file = options.open(&self.path)?;
+        if let Some(rotator) = &mut self.rotator {
+            rotator.opened(&file.metadata()?);
+        }
+        self.open = Some(file);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::read::GzDecoder;
     use gorget_model::{Level, Message, Node};
+    use std::io::Read as _;
     use std::sync::Arc;
 
     fn event(text: &str) -> Event {
@@ -133,5 +195,71 @@ mod tests {
         let path = dir.path().join("missing/alerts.json");
         let error = JsonSink::file(path.clone()).write(&event("x")).unwrap_err();
         assert!(error.to_string().contains(path.to_str().unwrap()));
+    }
+
+    #[test]
+    fn no_line_is_lost_at_rotations_and_each_file_is_at_most_as_long_as_it_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alerts.json");
+        let rotation = Rotation {
+            max_bytes: Some(1_000),
+            max_age: None,
+            keep: 1_000,
+            compress: true,
+        };
+        let (mut sink, archive) = JsonSink::rotating_file(path, rotation);
+        let compressing = std::thread::spawn(|| archive.run(|problem| panic!("{problem}")));
+        for number in 0..500 {
+            sink.write(&event(&format!("line {number:03}"))).unwrap();
+            assert!(sink.take_problem().is_none());
+        }
+        drop(sink);
+        compressing.join().unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        // The file itself has the shortest name and the last lines.
+        names.rotate_left(1);
+        let mut all = String::new();
+        for name in &names {
+            let mut text = String::new();
+            let file = File::open(name).unwrap();
+            match name.extension().unwrap() == "gz" {
+                true => GzDecoder::new(file).read_to_string(&mut text).unwrap(),
+                false => io::BufReader::new(file).read_to_string(&mut text).unwrap(),
+            };
+            assert!(text.len() <= 1_000);
+            all += &text;
+        }
+        assert!(names.len() > 10);
+        for (number, line) in all.lines().enumerate() {
+            assert!(line.contains(&format!("line {number:03}")), "{line}");
+        }
+        assert_eq!(all.lines().count(), 500);
+    }
+
+    #[test]
+    fn lines_of_an_earlier_agent_count_and_what_cannot_be_put_aside_is_written_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("alerts.json");
+        fs::write(&path, "x".repeat(990)).unwrap();
+        let rotation = Rotation {
+            max_bytes: Some(1_000),
+            max_age: None,
+            keep: 1,
+            compress: false,
+        };
+        let (mut sink, _archive) = JsonSink::rotating_file(path.clone(), rotation);
+        sink.write(&event("one")).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with('{'));
+
+        // A name that is too long for what is put aside, but not for the file.
+        let path = dir.path().join("y".repeat(250));
+        let (mut sink, _archive) = JsonSink::rotating_file(path.clone(), rotation);
+        (0..20).for_each(|_| sink.write(&event("two")).unwrap());
+        assert!(sink.take_problem().is_some());
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 20);
     }
 }

@@ -18,7 +18,7 @@ use gorget_model::{Alert, Container, Event, Log, Workload};
 use gorget_telemetry::proto::policy::{ContainerData, PolicyStatus, ProbeResponse};
 use gorget_telemetry::proto::v1::{self, AgentStatus};
 use gorget_telemetry::status::{Asked, Status};
-use gorget_telemetry::{Client, ENFORCEMENT, Feeder, Services, bind, policies};
+use gorget_telemetry::{Client, ENFORCEMENT, Feeder, Limits, Services, bind, policies};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -104,7 +104,10 @@ async fn with_server<T>(test: impl AsyncFnOnce(Server) -> T) -> T {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gorget.sock");
     let listener = bind(&path).unwrap();
-    let feeder = Feeder::new();
+    let feeder = Feeder::new().with_history(Limits {
+        events: 10,
+        bytes: 1 << 20,
+    });
     let state = watch::Sender::new(status(&["a"]));
     let (asking, asked) = mpsc::channel(1);
     let (asking_policies, asked_policies) = mpsc::channel(1);
@@ -383,6 +386,41 @@ async fn filters_are_applied_by_the_server_and_a_bad_one_is_explained() {
             let refused = client.watch_alerts(ask(bad)).await.unwrap_err();
             assert_eq!(refused.code(), Code::InvalidArgument);
             assert!(refused.message().contains(part), "{refused:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_before_comes_first_if_asked_for_and_each_event_once() {
+    with_server(async |server| {
+        let mut client = LogServiceClient::new(server.channel().await);
+        let at = |seconds: i64, name: &str| {
+            let mut alert = container_alert();
+            alert.unix_micros = seconds * 1_000_000;
+            alert.policy.name = name.to_owned();
+            Event::Alert(alert)
+        };
+        server.feeder.publish(at(1_000, "long-ago"));
+        server.feeder.publish(at(2_000, "before"));
+        server.feeder.publish(Event::Log(log(container())));
+        let mut filtered =
+            async |filter: &str| client.watch_alerts(ask(filter)).await.unwrap().into_inner();
+        let mut since = filtered("policy,since=2000").await;
+        let mut other = filtered("since=0,policy=long-ago,policy=after").await;
+        let mut new = filtered("all").await;
+        // Long before now.
+        let mut span = filtered("since=1h").await;
+        server.feeder.publish(at(3_000, "after"));
+        for (stream, names) in [
+            (&mut since, ["before", "after"].as_slice()),
+            (&mut other, &["long-ago", "after"]),
+            (&mut new, &["after"]),
+            (&mut span, &["after"]),
+        ] {
+            for name in names {
+                assert_eq!(stream.message().await.unwrap().unwrap().policy, *name);
+            }
         }
     })
     .await;

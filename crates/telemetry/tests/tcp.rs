@@ -5,7 +5,7 @@
 
 use gorget_telemetry::policies::Asked;
 use gorget_telemetry::proto::policy::PolicyStatus;
-use gorget_telemetry::{Feeder, ListenError, Services, Tcp, Tls};
+use gorget_telemetry::{ENFORCEMENT, Feeder, ListenError, Services, Tcp, Tls};
 use std::fs;
 use std::net::SocketAddr;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -13,6 +13,8 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_prost::ProstCodec;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -183,6 +185,32 @@ async fn a_client_without_a_certificate_or_with_a_strangers_gets_nothing() {
 fn plain_lazily(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     endpoint.connect_lazy()
+}
+
+#[tokio::test]
+async fn the_port_for_health_tells_health_and_nothing_else() {
+    let tcp = Tcp::bind("127.0.0.1:0".parse().unwrap(), None)
+        .await
+        .unwrap();
+    let address = tcp.address().unwrap();
+    let services = Services::new(Feeder::new());
+    services.set_enforcement(false).await;
+    let asking = async {
+        let channel = plain(address).await;
+        let mut health = HealthClient::new(channel.clone());
+        let mut check = async |service: &str| {
+            let service = service.to_owned();
+            let answer = health.check(HealthCheckRequest { service }).await;
+            answer.unwrap().into_inner().status
+        };
+        assert_eq!((check("").await, check(ENFORCEMENT).await), (1, 2));
+        let refused = is_healthy(channel).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented);
+    };
+    tokio::select! {
+        () = asking => {}
+        ended = tcp.serve_health(services) => panic!("it ended: {ended:?}"),
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,28 @@ fn a_log_of_the_host_is_a_host_log() {
 }
 
 #[test]
+fn a_threshold_is_an_alert_of_kubearmors_form_that_says_how_many() {
+    let container = container_alert();
+    let threshold = gorget_model::Threshold {
+        unix_micros: container.unix_micros,
+        node: container.node,
+        workload: container.workload,
+        policy: container.policy.name,
+        category: container.category,
+        enforcer: "BPFLSM",
+        max_per_second: 10,
+        seconds: 30,
+        dropped: 7,
+    };
+    line(
+        &Event::Threshold(threshold),
+        &expect![[
+            r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","NamespaceName":"container_namespace","ContainerID":"c0ffee","ContainerName":"web","PolicyName":"ksp-token","Message":"7 alerts were only counted","Type":"SystemEvent","Operation":"AlertThreshold","Data":"operation=File dropped=7","Result":"Passed","ContainerImage":"docker.io/library/nginx:1.29","Enforcer":"BPFLSM","Labels":"app=web,tier=front","MaxAlertsPerSec":10,"DroppingAlertsInterval":30,"KubeArmorVersion":"gorget 0.1.0","NodeID":"machine-id","EventData":{"Dropped":"7","Operation":"File"}}"#
+        ]],
+    );
+}
+
+#[test]
 fn a_message_has_level_and_text() {
     line(
         &Event::Message(message("policies are in force")),

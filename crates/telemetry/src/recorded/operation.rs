@@ -88,7 +88,7 @@ pub(super) fn attempt(line: &Line) -> Result<Attempt, Unreadable> {
         "Syscall" => syscall(line),
         "Device" => device(line),
         "NetworkFirewall" => Err(Unreadable::Packet),
-        "AlertThreshold" => Err(Unreadable::AboutAgent),
+        "AlertThreshold" | "Dropped" => Err(Unreadable::AboutAgent),
         _ => Err(Unreadable::UnknownOperation),
     }
 }

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * System calls that rules are about. They are observed and never denied.
+ *
+ * A call ends at `sys_exit`, and there it is told, with what it returned. Where it has a path, that
+ * was decided on before, by what the kernel had found it to be: by none of the caller's memory. So
+ * a path that leads nowhere is the object of no call. What is to be told waits in memory of the
+ * task.
+ *
+ * These programs are loaded and attached only while some workload has rules about system calls.
+ */
+#ifndef GORGET_CALLS_H
+#define GORGET_CALLS_H
+
+#include "decide.h"
+
+/* What is known of the calls by their numbers, written by the agent before loading. */
+const volatile u32 calls_known[ABI_CALLS_TABLES * ABI_CALL_NUMBERS];
+
+/* Events that wait for the end of their call. Only tasks that made one have this. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct event_buffer);
+} call_events SEC(".maps");
+
+inline_always u32 call_row(u32 table, u64 number)
+{
+	u32 at = table * ABI_CALL_NUMBERS + (u32)number;
+
+	if (number >= ABI_CALL_NUMBERS)
+		return 0;
+	keep(at);
+	at &= ABI_CALLS_TABLES * ABI_CALL_NUMBERS - 1;
+	return calls_known[at];
+}
+
+#if defined(__TARGET_ARCH_x86)
+
+/* The call that a task's registers say; 0 for none that has a name. */
+inline_always u32 call_in(u64 regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 number = 0, first = 0;
+	u32 row;
+
+	read_at(&number, regs, struct pt_regs, orig_ax);
+	if (!(BPF_CORE_READ(task, thread_info.status) & TS_COMPAT))
+		return call_row(ABI_CALLS_NATIVE, number & ~(u64)X32_SYSCALL_BIT);
+	row = call_row(ABI_CALLS_COMPAT, (u32)number);
+	if (!(row & (ABI_CALL_IS_SOCKETCALL | ABI_CALL_IS_IPC)))
+		return row;
+	read_at(&first, regs, struct pt_regs, bx);
+	return call_row(row & ABI_CALL_IS_IPC ? ABI_CALLS_IPC : ABI_CALLS_SOCKET, first & 0xffff);
+}
+
+#elif defined(__TARGET_ARCH_arm64)
+
+/* The call that a task's registers say; 0 for none that has a name. Those of 32-bit programs have
+ * other numbers, and no names here. */
+inline_always u32 call_in(u64 regs)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	s32 number = 0;
+
+	if (BPF_CORE_READ(task, thread_info.flags) >> TIF_32BIT & 1)
+		return 0;
+	read_at(&number, regs, struct pt_regs, syscallno);
+	return call_row(ABI_CALLS_NATIVE, (u32)number);
+}
+
+#endif
+
+/* Who makes the call; NULL when no rule is about what they call. */
+inline_always struct task_ctx *caller(struct request *q)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_ctx *t;
+
+	/* Threads that the kernel made work for others have made no call. */
+	if (!(flags_anywhere & ABI_ACTIVE_SYSCALL) ||
+	    (task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER)))
+		return NULL;
+	t = identify_subject(q);
+	if (!has_flag(q->active, ABI_ACTIVE_SYSCALL))
+		return NULL;
+	if (!t)
+		count_loss(ABI_LOSS_NO_MEMORY);
+	return t;
+}
+
+/* Whether any rule is about the call, whatever its path is. 1 when the ruleset was switched. */
+inline_always int ask_of_call(struct task_ctx *t, struct scratch *s, struct request *q)
+{
+	struct lookup *l = &s->lookup;
+
+	if (t->source_ruleset != (u32)q->active && update_source(t, s, q))
+		return 1;
+	l->automaton = ABI_AUTOMATON_SYSCALL;
+	l->flags = LOOKUP_BYTES | LOOKUP_AGAIN | terminal_flag(q->active);
+	l->source = t->source;
+	l->variant = 0;
+	l->bytes = q->bytes;
+	return lookup(q->active, &s->path, l);
+}
+
+/* Memory of the task's with the ruleset's answer about its call; NULL when nothing is to be told.
+ */
+inline_always struct scratch *asked_about_call(struct task_ctx *t, struct request *q, u32 call)
+{
+	struct scratch *s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!s) {
+		count_loss(ABI_LOSS_NO_MEMORY);
+		return NULL;
+	}
+	q->bytes = call & 0xffff;
+	s->walk.workload = q->workload;
+	if (ask_of_call(t, s, q)) {
+		q->active = active_of(q->workload);
+		if (!has_flag(q->active, ABI_ACTIVE_SYSCALL))
+			return NULL;
+		if (ask_of_call(t, s, q)) {
+			count_loss(ABI_LOSS_RULESET_MISSING);
+			return NULL;
+		}
+	}
+	return s;
+}
+
+inline_always void describe_call(struct scratch *s, struct request *q)
+{
+	struct decision *d = &s->decision;
+
+	d->workload = q->workload;
+	d->ruleset = (u32)q->active;
+	d->verdict = s->lookup.answer;
+	d->operation = ABI_OP_SYSCALL;
+	d->flags = 0;
+	d->bytes = 0;
+	d->object_name = 0;
+}
+
+/* The event that `s` describes, in memory of its own. */
+inline_always struct event_buffer *call_event(u32 call)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct event_buffer *b =
+	    bpf_task_storage_get(&call_events, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!b) {
+		count_loss(ABI_LOSS_NO_MEMORY);
+		return NULL;
+	}
+	b->pending = fill_event(b);
+	b->head.call = call & 0xffff;
+	return b->pending ? b : NULL;
+}
+
+inline_always void send_call(struct event_buffer *b, s64 result)
+{
+	u64 size = b->pending;
+
+	b->pending = 0;
+	/* KERNEL: MAX_ERRNO. Everything else is a success, be it an address. */
+	b->head.result = result < 0 && result >= -4095 ? (s32)result : 0;
+	if (size > sizeof(b->head) + ABI_EVENT_DATA ||
+	    bpf_ringbuf_output(&alerts, &b->head, size, 0))
+		count_loss(ABI_LOSS_RING_FULL);
+}
+
+/* The call in progress is about this object. Of two, the first that a rule is about is told. */
+verified_once int call_is_about(u64 vfsmount, u64 dentry)
+{
+	struct request q = {};
+	struct task_ctx *t = caller(&q);
+	struct event_buffer *b;
+	struct scratch *s;
+	struct lookup *l;
+	u32 call, off;
+
+	if (!t)
+		return 0;
+	call = call_in((u64)bpf_task_pt_regs(bpf_get_current_task_btf()));
+	if (!call || t->call_waits == call)
+		return 0;
+	s = asked_about_call(t, &q, call);
+	if (!s || s->lookup.answer == LOOKUP_NO_MORE)
+		return 0;
+	locate(s, vfsmount, dentry);
+	off = s->walk.off;
+	if (s->walk.status != WALK_DONE || off < 2 || off >= ABI_PATH_MAX) {
+		if (s->walk.status != WALK_NAMELESS)
+			count_loss(ABI_LOSS_PATH_UNKNOWN);
+		return 0;
+	}
+	/* In rules the call comes before its path. */
+	off -= 2;
+	keep(off);
+	off &= ABI_PATH_MAX - 1;
+	s->path.bytes[off] = q.bytes & 255;
+	keep(off);
+	s->path.bytes[(off + 1) & (ABI_PATH_MAX - 1)] = q.bytes >> 8;
+	l = &s->lookup;
+	l->off = off;
+	l->flags &= ~(LOOKUP_BYTES | LOOKUP_AGAIN);
+	if (lookup(q.active, &s->path, l)) {
+		count_loss(ABI_LOSS_RULESET_MISSING);
+		return 0;
+	}
+	if ((l->answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS)
+		return 0;
+	describe_call(s, &q);
+	b = call_event(call);
+	if (b)
+		t->call_waits = call;
+	return 0;
+}
+
+/* A call ends, or will not return. */
+verified_once int call_ends(u32 call, s64 result)
+{
+	struct request q = {};
+	struct task_ctx *t = caller(&q);
+	struct event_buffer *b;
+	struct scratch *s;
+	u32 waited;
+
+	if (!t)
+		return 0;
+	waited = t->call_waits;
+	t->call_waits = 0;
+	/* A child comes out of its parent's call. */
+	if (!call || ((call & ABI_CALL_FORKS) && !result))
+		return 0;
+	if (waited == call) {
+		b = bpf_task_storage_get(&call_events, bpf_get_current_task_btf(), NULL, 0);
+		if (b && b->pending)
+			send_call(b, result);
+		return 0;
+	}
+	s = asked_about_call(t, &q, call);
+	if (!s || s->lookup.answer == LOOKUP_NO_MORE)
+		return 0;
+	s->lookup.flags &= ~LOOKUP_AGAIN;
+	if (lookup(q.active, &s->path, &s->lookup)) {
+		count_loss(ABI_LOSS_RULESET_MISSING);
+		return 0;
+	}
+	if ((s->lookup.answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS)
+		return 0;
+	s->walk.status = WALK_NAMELESS;
+	describe_call(s, &q);
+	b = call_event(call);
+	if (b)
+		send_call(b, result);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit") int BPF_PROG(call_sys_exit, struct pt_regs *regs, long result)
+{
+	return call_ends(call_in(address(regs)), result);
+}
+
+SEC("tp_btf/sys_enter") int BPF_PROG(call_sys_enter, struct pt_regs *regs)
+{
+	u32 call = call_in(address(regs));
+
+	return call & ABI_CALL_IS_LAST ? call_ends(call, 0) : 0;
+}
+
+/* === what calls are about === */
+
+inline_always int call_is_about_path(const struct path *path)
+{
+	u64 vfsmount = 0, dentry = 0;
+
+	read_at(&vfsmount, path, struct path, mnt);
+	read_at(&dentry, path, struct path, dentry);
+	return call_is_about(vfsmount, dentry);
+}
+
+inline_always int call_is_about_entry(const struct path *dir, struct dentry *dentry)
+{
+	u64 vfsmount = 0;
+
+	read_at(&vfsmount, dir, struct path, mnt);
+	return call_is_about(vfsmount, address(dentry));
+}
+
+#define CALL(name) SEC("fexit/security_" #name) int
+
+CALL(path_unlink) BPF_PROG(call_path_unlink, const struct path *dir, struct dentry *dentry)
+{
+	return call_is_about_entry(dir, dentry);
+}
+
+CALL(path_rmdir) BPF_PROG(call_path_rmdir, const struct path *dir, struct dentry *dentry)
+{
+	return call_is_about_entry(dir, dentry);
+}
+
+CALL(path_mkdir) BPF_PROG(call_path_mkdir, const struct path *dir, struct dentry *dentry)
+{
+	return call_is_about_entry(dir, dentry);
+}
+
+CALL(path_mknod) BPF_PROG(call_path_mknod, const struct path *dir, struct dentry *dentry)
+{
+	return call_is_about_entry(dir, dentry);
+}
+
+CALL(path_symlink) BPF_PROG(call_path_symlink, const struct path *dir, struct dentry *dentry)
+{
+	return call_is_about_entry(dir, dentry);
+}
+
+/* Both names are on one mount. */
+CALL(path_link)
+BPF_PROG(call_path_link, struct dentry *old, const struct path *dir, struct dentry *entry)
+{
+	call_is_about_entry(dir, old);
+	return call_is_about_entry(dir, entry);
+}
+
+CALL(path_rename)
+BPF_PROG(call_path_rename, const struct path *old_dir, struct dentry *old,
+	 const struct path *new_dir, struct dentry *new)
+{
+	call_is_about_entry(old_dir, old);
+	return call_is_about_entry(new_dir, new);
+}
+
+CALL(path_chmod) BPF_PROG(call_path_chmod, const struct path *path)
+{
+	return call_is_about_path(path);
+}
+
+CALL(path_chown) BPF_PROG(call_path_chown, const struct path *path)
+{
+	return call_is_about_path(path);
+}
+
+CALL(path_truncate) BPF_PROG(call_path_truncate, const struct path *path)
+{
+	return call_is_about_path(path);
+}
+
+CALL(path_chroot) BPF_PROG(call_path_chroot, const struct path *path)
+{
+	return call_is_about_path(path);
+}
+
+CALL(file_open) BPF_PROG(call_file_open, struct file *file)
+{
+	return call_is_about_path(&file->f_path);
+}
+
+CALL(inode_getattr) BPF_PROG(call_inode_getattr, const struct path *path)
+{
+	return call_is_about_path(path);
+}
+
+CALL(bprm_creds_for_exec) BPF_PROG(call_bprm_creds_for_exec, struct linux_binprm *bprm)
+{
+	return call_is_about_path(&bprm->file->f_path);
+}
+
+CALL(sb_mount) BPF_PROG(call_sb_mount, const char *device, const struct path *path)
+{
+	return call_is_about_path(path);
+}
+
+CALL(move_mount) BPF_PROG(call_move_mount, const struct path *from, const struct path *to)
+{
+	call_is_about_path(from);
+	return call_is_about_path(to);
+}
+
+/* What all other calls find their paths by. The first until 6.11, the second since. */
+SEC("fexit/user_path_at_empty")
+int BPF_PROG(call_user_path_at_empty, int dir, const char *name, unsigned int flags,
+	     struct path *path, int *empty, int failed)
+{
+	return failed ? 0 : call_is_about_path(path);
+}
+
+SEC("fexit/user_path_at")
+int BPF_PROG(call_user_path_at, int dir, const char *name, unsigned int flags, struct path *path,
+	     int failed)
+{
+	return failed ? 0 : call_is_about_path(path);
+}
+
+#endif
