@@ -173,7 +173,11 @@ fn lockdown(facts: &Facts) -> Check {
 
 fn features(facts: &Facts) -> Vec<Check> {
     match &facts.tried {
-        Trying::Done(tried) => tried.features.iter().map(feature).collect(),
+        Trying::Done(tried) => {
+            let features = tried.features.iter();
+            let release = &facts.kernel.release;
+            features.map(|tried| feature(tried, release)).collect()
+        }
         Trying::Not(why) => {
             let name = "ring buffer, bpf_loop, task storage and others";
             let check = Check::new(Section::Features, name, Need::Run);
@@ -182,7 +186,7 @@ fn features(facts: &Facts) -> Vec<Check> {
     }
 }
 
-fn feature(feature: &Feature) -> Check {
+fn feature(feature: &Feature, release: &str) -> Check {
     let Feature {
         name,
         since,
@@ -201,6 +205,16 @@ fn feature(feature: &Feature) -> Check {
     };
     match outcome {
         Outcome::Works => check.supported(format!("for {used_for}")),
+        // It has the version, and not the feature: another version would not help.
+        Outcome::Lacking if parsed(since).is_some_and(|first| parsed(release) >= Some(first)) => {
+            check
+                .missing(format!("for {used_for}: this kernel does not take it"))
+                .lost(lost)
+                .remedy(format!(
+                    "Linux {since} and newer can have it: use a kernel that was built with it, and \
+                     look for what keeps root from loading programs"
+                ))
+        }
         Outcome::Lacking => check
             .missing(format!("for {used_for}: this kernel does not have it"))
             .lost(lost)

@@ -304,3 +304,17 @@ fn everything_that_is_missing_says_how_to_get_it() {
         assert!(check.lost.is_some() && check.remedy.is_some(), "{check:?}");
     }
 }
+
+#[test]
+fn a_new_kernel_that_lacks_something_is_not_told_to_be_newer() {
+    let remedy = |release: &str| {
+        let mut facts = server();
+        let mut lacking = tried();
+        lacking.features[4].outcome = Outcome::Lacking;
+        facts.tried = Trying::Done(lacking);
+        facts.kernel.release = release.to_owned();
+        judge(&facts).next[0].clone()
+    };
+    assert_eq!(remedy("5.10.0-32-amd64"), "run Linux 5.17 or newer");
+    assert!(remedy("6.18.44").contains("was built with it"));
+}
