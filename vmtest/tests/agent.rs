@@ -3,12 +3,9 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "runs the command line tool")]
 
-use gorget_telemetry::Client;
-use gorget_telemetry::proto::v1::AgentStatus;
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
 const SECRET: &str = "/data/secret";
@@ -397,54 +394,4 @@ fn policies_are_applied_kept_over_a_restart_and_deleted() {
         !done && said.contains("no KubeArmorPolicy `no-secrets` was applied"),
         "{said}"
     );
-}
-
-/// What the agent answers when it is asked for everything.
-fn status(socket: &str) -> AgentStatus {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut client = Client::connect(Path::new(socket)).await.unwrap();
-        client.status().await.unwrap()
-    })
-}
-
-#[test]
-fn who_asks_learns_what_is_in_force_where_and_what_is_not_as_it_should_be() {
-    let _containerd = Containerd::start();
-    let mut agent = Agent::start_with("", &[("p.yaml", BLOCK_SECRET)]);
-    let _victim = Victim::start();
-    in_force(&mut agent);
-    let socket = agent.socket();
-    let told = status(socket);
-    assert_eq!(told.backend, "bpf");
-    assert!(
-        told.hooks.iter().any(|hook| hook == "file_open"),
-        "{:?}",
-        told.hooks
-    );
-    let containerd = told.runtimes.iter().find(|it| it.name == "containerd");
-    assert!(containerd.unwrap().connected);
-    let victim = told
-        .workloads
-        .iter()
-        .find(|it| it.name == "victim")
-        .unwrap();
-    assert_eq!(victim.backend, "bpf");
-    assert_eq!(victim.labels.get("app").map(String::as_str), Some("victim"));
-    let names: Vec<_> = victim.policies.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["no-secrets"]);
-    let policy = told.policies.first().unwrap();
-    assert_eq!((policy.workloads, policy.limits.len()), (1, 0));
-    assert!(told.refused.is_empty());
-    assert!(told.losses.iter().any(|loss| loss.stage == "ring_full"));
-    assert!(told.clients.iter().any(|client| client.name == "stdout"));
-    // The limit that holds for the agent.
-    assert!(told.resident_bytes < 40 << 20, "{}", told.resident_bytes);
-
-    agent.write_policy("p.yaml", "kind: [");
-    agent.wait_for("p.yaml` is not put in force");
-    agent.wait_until("the refusal is told", || !status(socket).refused.is_empty());
 }

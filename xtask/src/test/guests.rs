@@ -33,7 +33,8 @@ const NEWER: &str = "t_nri";
 const ELSEWHERE: &str = "t_nri t_apparmor";
 
 /// What the rest of the default run leaves out.
-const APART: &str = "t_churn t_survival t_switching t_entrypoint t_nri t_apparmor t_audit_only";
+const APART: &str = "t_calls t_churn t_survival t_switching t_entrypoint t_nri t_apparmor \
+                     t_audit_only t_status";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]

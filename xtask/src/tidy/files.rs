@@ -10,8 +10,13 @@ use std::path::Path;
 /// Longer files are split by concept; tests are apart.
 const LINES_WARN: usize = 800;
 const LINES_FAIL: usize = 1200;
-/// Where `unsafe` may stand. Other places need an ADR that names them here.
-const UNSAFE: [&str; 2] = ["crates/bpf/", "vmtest/src/objects.rs"];
+/// Where `unsafe` may stand: the kernel's interface, and what tests do that no safe function does. Other
+/// places need an ADR that names them here.
+const UNSAFE: [&str; 3] = [
+    "crates/bpf/",
+    "vmtest/src/objects.rs",
+    "vmtest/src/raw_calls.rs",
+];
 
 pub(super) fn check() -> Result<Vec<String>> {
     let mut problems = Vec::new();

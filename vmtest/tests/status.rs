@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the agent says of itself.
+#![cfg(test)]
+
+use gorget_telemetry::Client;
+use gorget_telemetry::proto::v1::AgentStatus;
+use gorget_vmtest::{Actor, Agent, Containerd};
+use std::path::Path;
+
+/// Blocks the secret in the container `app=victim`.
+const BLOCK_SECRET: &str = "
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata: {name: no-secrets, namespace: default}
+spec:
+  severity: 7
+  tags: [one, two]
+  message: hands off
+  selector: {matchLabels: {app: victim}}
+  file: {matchPaths: [{path: /data/secret}]}
+";
+
+/// What the agent answers when it is asked for everything.
+fn status(socket: &str) -> AgentStatus {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut client = Client::connect(Path::new(socket)).await.unwrap();
+        client.status().await.unwrap()
+    })
+}
+
+#[test]
+fn who_asks_learns_what_is_in_force_where_and_what_is_not_as_it_should_be() {
+    let _containerd = Containerd::start();
+    let mut agent = Agent::start_with("", &[("p.yaml", BLOCK_SECRET)]);
+    let _victim = Actor::in_container("victim", &[("app", "victim")]);
+    agent.wait_for("in force for `victim`: no-secrets");
+    let socket = agent.socket();
+    let told = status(socket);
+    assert_eq!(told.backend, "bpf");
+    assert!(
+        told.hooks.iter().any(|hook| hook == "file_open"),
+        "{:?}",
+        told.hooks
+    );
+    let containerd = told.runtimes.iter().find(|it| it.name == "containerd");
+    assert!(containerd.unwrap().connected);
+    let victim = told
+        .workloads
+        .iter()
+        .find(|it| it.name == "victim")
+        .unwrap();
+    assert_eq!(victim.backend, "bpf");
+    assert_eq!(victim.labels.get("app").map(String::as_str), Some("victim"));
+    let names: Vec<_> = victim.policies.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["no-secrets"]);
+    let policy = told.policies.first().unwrap();
+    assert_eq!((policy.workloads, policy.limits.len()), (1, 0));
+    assert!(told.refused.is_empty());
+    assert!(told.losses.iter().any(|loss| loss.stage == "ring_full"));
+    assert!(told.clients.iter().any(|client| client.name == "stdout"));
+    // The limit that holds for the agent.
+    assert!(told.resident_bytes < 40 << 20, "{}", told.resident_bytes);
+
+    agent.write_policy("p.yaml", "kind: [");
+    agent.wait_for("p.yaml` is not put in force");
+    agent.wait_until("the refusal is told", || !status(socket).refused.is_empty());
+}
