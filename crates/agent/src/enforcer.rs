@@ -112,6 +112,8 @@ pub(crate) struct Enforcer {
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     all_known: Option<Sender<()>>,
     runtimes: BTreeMap<String, Runtime>,
+    /// Why system calls are not observed as rules ask for; empty: they are.
+    calls_trouble: String,
     published: Published,
 }
 
@@ -182,6 +184,7 @@ impl Enforcer {
             apparmor,
             all_known: Some(all_known),
             runtimes: BTreeMap::new(),
+            calls_trouble: String::new(),
             published,
         };
         match enforcer.kernel.boot_unix_micros(clock::boot_unix_micros()) {
@@ -333,11 +336,7 @@ impl Enforcer {
             }
         };
         let applied = self.kernel.apply(index, rules.as_deref(), self.mode);
-        if let Some(trouble) = self.kernel.trouble_with_calls() {
-            let why = with_causes(&trouble);
-            self.reporter
-                .error(format!("rules about system calls tell nothing: {why}"));
-        }
+        self.look_for_trouble_with_calls();
         match applied {
             Ok(applied) => {
                 if let (Some(apparmor), Workload::Container(container)) =
@@ -351,6 +350,24 @@ impl Enforcer {
             Err(error) => return self.not_in_force(index, &workload, with_causes(&error)),
         }
         Ok(())
+    }
+
+    /// Rules about system calls need programs of their own: that they are missing is said when it begins
+    /// and when it ends.
+    fn look_for_trouble_with_calls(&mut self) {
+        let trouble = self.kernel.trouble_with_calls();
+        let trouble = trouble.map_or_else(String::new, |error| with_causes(error));
+        if trouble == self.calls_trouble {
+            return;
+        }
+        if trouble.is_empty() {
+            let said = "system calls are observed as rules ask for, again";
+            self.reporter.info(said.to_owned());
+        } else {
+            self.reporter
+                .error(format!("rules about system calls tell nothing: {trouble}"));
+        }
+        self.calls_trouble = trouble;
     }
 
     fn not_in_force(

@@ -11,10 +11,9 @@ use crate::report::{Reporter, with_causes};
 use crate::status::About;
 use crate::tasks::Tasks;
 use anyhow::Context as _;
-use gorget_model::Event;
 use gorget_telemetry::proto::v1;
 use gorget_telemetry::{
-    Collector, DatagramSink, Delivery, Pace, Place, Rotation, Sent, Subscription, serve_metrics,
+    Collector, DatagramSink, Pace, Place, Rotation, Sent, Subscription, serve_metrics,
 };
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -217,9 +216,8 @@ pub(crate) async fn start(
         let (about, reporter) = (about.clone(), reporter.clone());
         tasks.spawn("metrics", async move {
             let text = move || about.metrics().text();
-            if let Err(error) = serve_metrics(listener, text).await {
-                reporter.error(format!("metrics are not served any more: {error}"));
-            }
+            let failed = |error| reporter.warn(format!("a connection for metrics failed: {error}"));
+            serve_metrics(listener, text, failed).await;
         });
     }
     Ok(())
@@ -253,11 +251,7 @@ async fn send(
 ) {
     let mut fails = 0;
     while let Some(delivery) = events.next().await {
-        let event = match delivery {
-            Delivery::Event(event) => event,
-            Delivery::Lost(lost) => Arc::new(Event::Message(lost.message())),
-        };
-        match sink.send(&event).await {
+        match sink.send(&delivery.into_event()).await {
             Ok(()) if fails == 0 => {}
             Ok(()) => {
                 output.works();
@@ -335,8 +329,8 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gorget_model::{Level, Message};
-    use gorget_telemetry::Feeder;
+    use gorget_model::{Event, Level, Message};
+    use gorget_telemetry::{Delivery, Feeder};
     use tokio::net::UnixDatagram;
 
     fn spec() -> OutputsSpec {

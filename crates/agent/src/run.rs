@@ -489,7 +489,7 @@ fn enforce(
             reporter.info(format!("{how} {} hooks: {}", hooks.len(), hooks.join(", ")));
             for hook in kernel.left_out() {
                 reporter.info(format!(
-                    "`{}` is left out: this kernel is older than the hook, and `{}` decides there",
+                    "`{}` is left out: this kernel does not have the hook, and `{}` decides there",
                     hook.name, hook.instead
                 ));
             }

@@ -198,6 +198,10 @@ impl About {
             let (name, why) = (&workload.name, &workload.not_in_force);
             problems.push(format!("new rules for `{name}` are not in force: {why}"));
         }
+        if !in_force.calls_trouble.is_empty() {
+            let why = &in_force.calls_trouble;
+            problems.push(format!("rules about system calls tell nothing: {why}"));
+        }
         for refused in &told.refused {
             let first = refused.problems.first().map_or("", String::as_str);
             let file = &refused.file;

@@ -317,6 +317,8 @@ volatile u32 next_workload;
 volatile u32 next_ruleset;
 volatile u32 next_slots[ABI_CLASS_COUNT];
 volatile u64 losses_told[ABI_LOSS_COUNT];
+/* How often the kernel left out programs that are gone, which it forgets with them. */
+volatile u64 skipped_before;
 /* When the machine was started, in microseconds since 1970: an event that is told twice has one
  * time. */
 volatile u64 boot_unix_micros;

@@ -10,6 +10,7 @@ use crate::pins::{PinError, Place};
 use crate::programs::Programs;
 use crate::refusal::{Refusal, explained};
 use libbpf_rs::{Link, MapCore as _, MapHandle, Object, ProgramType};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
@@ -154,9 +155,19 @@ pub(crate) fn attach_calls(
     }
     let object = explained(|| open.load()).map_err(LoadError::Load)?;
     let mut links = attach(&object)?;
-    guard::add_links(guarded, &links).map_err(LoadError::Guard)?;
     place.keep_calls(&mut links)?;
+    if let Err(error) = guard::add_links(guarded, &links) {
+        place.remove_calls()?;
+        return Err(LoadError::Guard(error));
+    }
     Ok(links)
+}
+
+/// The kernel's numbers of the programs that are attached.
+pub(crate) fn program_ids(links: &[(String, Link)]) -> Result<BTreeSet<u32>, LoadError> {
+    let ids = links.iter().map(|(_, link)| Ok(link.info()?.prog_id));
+    ids.collect::<libbpf_rs::Result<_>>()
+        .map_err(LoadError::Query)
 }
 
 fn missing(what: &str) -> LoadError {

@@ -2,7 +2,7 @@
 //! Observing system calls: `bpf/calls.h`, attached only while some workload has rules about them.
 
 use crate::abi;
-use crate::attach::{LoadError, attach_calls};
+use crate::attach::{LoadError, attach_calls, program_ids};
 use crate::guard;
 use crate::lower::put;
 use crate::pins::Place;
@@ -50,43 +50,47 @@ impl Calls {
         !self.links.is_empty()
     }
 
+    /// Names of the attached programs.
+    pub(crate) fn hooks(&self) -> impl Iterator<Item = &str> {
+        self.links.iter().map(|(name, _)| name.as_str())
+    }
+
     pub(crate) fn has_program(&self, id: u32) -> bool {
         self.program_ids.contains(&id)
     }
 
-    /// Attaches the programs where they are not. What goes wrong is kept: the rules about everything
-    /// else are put in force all the same.
+    /// Why they are not attached, or still are.
+    pub(crate) fn trouble(&self) -> Option<&LoadError> {
+        self.trouble.as_ref()
+    }
+
+    /// Attaches the programs where they are not. What goes wrong is kept, and tried again the next time:
+    /// the rules about everything else are put in force all the same.
     pub(crate) fn observe(&mut self, place: &Place) {
-        if self.are_observed() {
-            return;
-        }
-        let attached = attach_calls(self.programs, place, &self.guarded);
-        if let Err(error) = attached.and_then(|links| self.have(links)) {
-            self.trouble = Some(error);
+        if !self.are_observed() {
+            let attached = attach_calls(self.programs, place, &self.guarded);
+            self.trouble = attached.and_then(|links| self.have(links)).err();
         }
     }
 
     /// Detaches the programs where they are.
     pub(crate) fn ignore(&mut self, place: &Place) {
-        if !self.are_observed() {
-            return;
-        }
-        let links = std::mem::take(&mut self.links);
-        self.program_ids.clear();
-        let unguarded = guard::remove_links(&self.guarded, &links).map_err(LoadError::Guard);
-        let removed = place.remove_calls().map_err(LoadError::Pin);
-        self.trouble = unguarded.and(removed).err();
+        self.trouble = self.remove(place).err();
     }
 
-    pub(crate) fn take_trouble(&mut self) -> Option<LoadError> {
-        self.trouble.take()
+    fn remove(&mut self, place: &Place) -> Result<(), LoadError> {
+        if self.are_observed() {
+            place.remove_calls()?;
+            self.program_ids.clear();
+            let links = std::mem::take(&mut self.links);
+            guard::remove_links(&self.guarded, &links).map_err(LoadError::Guard)?;
+        }
+        Ok(())
     }
 
     fn have(&mut self, links: Vec<(String, Link)>) -> Result<(), LoadError> {
-        let ids = links.iter().map(|(_, link)| Ok(link.info()?.prog_id));
-        let ids: libbpf_rs::Result<_> = ids.collect();
+        self.program_ids = program_ids(&links)?;
         self.links = links;
-        self.program_ids = ids.map_err(LoadError::Query)?;
         Ok(())
     }
 }
@@ -153,4 +157,50 @@ fn row(call: Syscall) -> u32 {
         0
     };
     u32::from(high) | u32::from(low) << 8 | flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_found_by_its_number_with_the_bytes_that_rules_have() {
+        let mut constants = vec![0; size_of::<abi::enforce_rodata>()];
+        put_known(&mut constants);
+        let known = |table: abi::call, number: u16| {
+            let row = table.0 * abi::limit::ABI_CALL_NUMBERS.0 + u32::from(number);
+            let at = offset_of!(abi::enforce_rodata, calls_known) + row as usize * 4;
+            u32::from_ne_bytes(constants[at..at + 4].try_into().unwrap())
+        };
+        let call = |name| Syscall::from_name(name).unwrap();
+        let native = |name| match std::env::consts::ARCH {
+            "aarch64" => call(name).aarch64().unwrap(),
+            _ => call(name).x86_64().unwrap(),
+        };
+        let table = abi::call::ABI_CALLS_NATIVE;
+        let [high, low] = [
+            known(table, native("unlinkat")) & 255,
+            known(table, native("unlinkat")) >> 8,
+        ];
+        let object = Object::Syscall {
+            call: call("unlinkat"),
+            path: None,
+        };
+        assert_eq!(
+            *object_bytes(&object).unwrap(),
+            [high, low].map(|byte| u8::try_from(byte).unwrap())
+        );
+        let is_last = known(table, native("exit_group")) & abi::call::ABI_CALL_IS_LAST.0;
+        assert_ne!(is_last, 0);
+        assert_ne!(
+            known(table, native("clone")) & abi::call::ABI_CALL_FORKS.0,
+            0
+        );
+        assert_eq!(known(table, 1023), 0);
+        if std::env::consts::ARCH == "x86_64" {
+            // rmdir of i386, and socketcall's first.
+            assert_eq!(known(abi::call::ABI_CALLS_COMPAT, 40), row(call("rmdir")));
+            assert_eq!(known(abi::call::ABI_CALLS_SOCKET, 1), row(call("socket")));
+        }
+    }
 }

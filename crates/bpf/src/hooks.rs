@@ -15,7 +15,7 @@ use libbpf_rs::btf::types::{Func, FuncProto};
 use std::ffi::OsStr;
 use std::mem::offset_of;
 
-/// A program that was not loaded, because the kernel is older than its hook.
+/// A program that was not loaded, because the kernel does not have its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// The program, named like its hook.

@@ -5,7 +5,7 @@
 //! before all others were used, because tasks that left their cgroup keep theirs.
 
 use crate::abi;
-use crate::attach::{Attached, LoadError};
+use crate::attach::{Attached, LoadError, program_ids};
 use crate::calls::Calls;
 use crate::guard::Protection;
 use crate::hooks::LeftOut;
@@ -107,6 +107,7 @@ struct Globals {
     next_slots: [u32; 4],
     losses_told: [u64; KERNEL_STAGES],
     boot_unix_micros: u64,
+    skipped_before: u64,
 }
 
 /// The attached programs, and what is in force. They outlive it, and the agent: see
@@ -176,13 +177,9 @@ impl Kernel {
             rules @ ..,
         ] = maps;
         let calls = Calls::found(programs, guarded, &place)?;
-        let ids = links.iter().map(|(_, link)| Ok(link.info()?.prog_id));
-        let program_ids = ids
-            .collect::<libbpf_rs::Result<_>>()
-            .map_err(LoadError::Query)?;
         let mut kernel = Self {
+            program_ids: program_ids(&links)?,
             links,
-            program_ids,
             skipped: 0,
             until_skipped: 0,
             left_out,
@@ -274,7 +271,8 @@ impl Kernel {
 
     /// Names of the attached programs, which are those of their hooks.
     pub fn hooks(&self) -> impl Iterator<Item = &str> {
-        self.links.iter().map(|(name, _)| name.as_str())
+        let names = self.links.iter().map(|(name, _)| name.as_str());
+        names.chain(self.calls.hooks())
     }
 
     /// Programs that were left out because this kernel is older than their hooks.
@@ -490,19 +488,32 @@ impl Kernel {
         }
         switched.and_then(|()| self.tell(0))?;
         if self.told.flags_anywhere & abi::active::ABI_ACTIVE_SYSCALL.0 == 0 {
-            self.calls.ignore(&self.place);
+            self.ignore_calls()?;
         }
         Ok(applied)
     }
 
-    /// Why system calls cannot be observed, or the programs that did not be removed, once.
-    pub fn trouble_with_calls(&mut self) -> Option<LoadError> {
-        self.calls.take_trouble()
+    /// Detaches the programs that observe system calls; what the kernel counts of them goes with them.
+    fn ignore_calls(&mut self) -> Result<(), ApplyError> {
+        if !self.calls.are_observed() {
+            return Ok(());
+        }
+        let skipped = skipped_by(|id| self.calls.has_program(id));
+        self.calls.ignore(&self.place);
+        if self.calls.are_observed() {
+            return Ok(());
+        }
+        self.tell_globals(Globals {
+            skipped_before: self.told.skipped_before.saturating_add(skipped),
+            ..self.told.clone()
+        })
     }
 
-    /// Whether system calls are observed: some workload has rules about them.
-    pub fn observes_calls(&self) -> bool {
-        self.calls.are_observed()
+    /// Why rules about system calls tell nothing, or why programs are still attached for nobody. `None`:
+    /// what should be attached is, and nothing else. Attaching is tried again by the next
+    /// [`Kernel::apply`] of such rules.
+    pub fn trouble_with_calls(&self) -> Option<&LoadError> {
+        self.calls.trouble()
     }
 
     /// What was lost or undecidable in the kernel and was not told yet.
@@ -557,12 +568,8 @@ impl Kernel {
 
     /// How often the kernel has left out one of the programs.
     fn count_skipped(&self) -> u64 {
-        let is_ours = |id| self.program_ids.contains(&id) || self.calls.has_program(id);
-        let current: u64 = ProgInfoIter::default()
-            .filter(|program| is_ours(program.id))
-            .map(|program| program.recursion_misses)
-            .sum();
-        current
+        let now = skipped_by(|id| self.program_ids.contains(&id) || self.calls.has_program(id));
+        self.told.skipped_before.saturating_add(now)
     }
 
     /// These losses were told, and are not told again, by no other agent either.
@@ -646,6 +653,7 @@ impl Kernel {
         }
         put_u64(&mut bytes, BOOT_UNIX_MICROS, &[globals.boot_unix_micros]);
         put_u64(&mut bytes, LOSSES_TOLD, &globals.losses_told);
+        put_u64(&mut bytes, SKIPPED_BEFORE, &[globals.skipped_before]);
         self.store(&self.bss, "saying what is in force", 0, &bytes)?;
         self.told = globals;
         Ok(())
@@ -669,8 +677,10 @@ impl Kernel {
         for (told, count) in losses_told.iter_mut().zip(counts) {
             *told = u64::from_ne_bytes(*count);
         }
-        let boot = bytes.get(BOOT_UNIX_MICROS..);
-        let boot = boot.and_then(|rest| rest.first_chunk().copied());
+        let long = |at: usize| {
+            let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk().copied());
+            bytes.map_or(0, u64::from_ne_bytes)
+        };
         Ok(Globals {
             bound_cgroups: word(BOUND_CGROUPS),
             flags_anywhere: word(FLAGS_ANYWHERE),
@@ -678,7 +688,8 @@ impl Kernel {
             next_ruleset: word(NEXT_RULESET),
             next_slots: [0, 1, 2, 3].map(|class| word(NEXT_SLOTS + class * size_of::<u32>())),
             losses_told,
-            boot_unix_micros: boot.map_or(0, u64::from_ne_bytes),
+            boot_unix_micros: long(BOOT_UNIX_MICROS),
+            skipped_before: long(SKIPPED_BEFORE),
         })
     }
 
@@ -692,6 +703,14 @@ impl Kernel {
         map.update(&key.to_ne_bytes(), value, MapFlags::ANY)
             .map_err(|source| ApplyError::Map { doing, source })
     }
+}
+
+/// How often the kernel has left out these programs.
+fn skipped_by(is_one: impl Fn(u32) -> bool) -> u64 {
+    ProgInfoIter::default()
+        .filter(|program| is_one(program.id))
+        .map(|program| program.recursion_misses)
+        .sum()
 }
 
 fn put_u64(bytes: &mut [u8], at: usize, values: &[u64]) {
@@ -713,6 +732,7 @@ const NEXT_RULESET: usize = offset_of!(abi::enforce_bss, next_ruleset);
 const NEXT_SLOTS: usize = offset_of!(abi::enforce_bss, next_slots);
 const BOOT_UNIX_MICROS: usize = offset_of!(abi::enforce_bss, boot_unix_micros);
 const LOSSES_TOLD: usize = offset_of!(abi::enforce_bss, losses_told);
+const SKIPPED_BEFORE: usize = offset_of!(abi::enforce_bss, skipped_before);
 
 /// The flags of a workload's entry; `None` when the ruleset says nothing at all.
 fn flags(rules: &Ruleset, mode: Mode) -> Option<u32> {

@@ -152,6 +152,9 @@ impl Place {
     /// Pins links of programs that observe system calls, or none.
     pub(crate) fn keep_calls(&self, links: &mut [(String, Link)]) -> Result<(), PinError> {
         let beside = self.unfinished_calls();
+        if beside.exists() {
+            remove_all_in(&beside)?;
+        }
         make(&beside)?;
         for (name, link) in links {
             let path = beside.join(name);

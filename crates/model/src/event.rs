@@ -17,6 +17,28 @@ pub enum Event {
     Threshold(Threshold),
 }
 
+impl Event {
+    /// When it happened: wall clock, microseconds since 1970-01-01 UTC.
+    pub fn unix_micros(&self) -> i64 {
+        match self {
+            Self::Alert(alert) => alert.unix_micros,
+            Self::Log(log) => log.unix_micros,
+            Self::Message(message) => message.unix_micros,
+            Self::Threshold(threshold) => threshold.unix_micros,
+        }
+    }
+
+    /// Where it happened.
+    pub fn node(&self) -> &Arc<Node> {
+        match self {
+            Self::Alert(alert) => &alert.node,
+            Self::Log(log) => &log.node,
+            Self::Message(message) => &message.node,
+            Self::Threshold(threshold) => &threshold.node,
+        }
+    }
+}
+
 /// The machine an event comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {

@@ -150,14 +150,11 @@ fn kind(event: &Event) -> &'static str {
 
 /// `<110>1 TIME HOST gorgetd PID Alert - {...}`.
 fn syslog(event: &Event) -> String {
-    let (unix_micros, node) = match event {
-        Event::Alert(alert) => (alert.unix_micros, &alert.node),
-        Event::Log(log) => (log.unix_micros, &log.node),
-        Event::Message(message) => (message.unix_micros, &message.node),
-        Event::Threshold(threshold) => (threshold.unix_micros, &threshold.node),
-    };
     let priority = u16::from(FACILITY) * 8 + u16::from(severity(event));
-    let (time, host) = (convert::utc(unix_micros), printable(&node.host));
+    let (time, host) = (
+        convert::utc(event.unix_micros()),
+        printable(&event.node().host),
+    );
     let (pid, kind, line) = (std::process::id(), kind(event), json::line(event));
     format!("<{priority}>1 {time} {host} {NAME} {pid} {kind} - {line}")
 }

@@ -11,7 +11,7 @@
 
 use crate::counts::{Counted, Counts};
 use crate::filter::Wanted;
-use crate::history::{History, Limits, time};
+use crate::history::{History, Limits};
 use gorget_model::{Event, Level, Message, Node};
 use std::collections::VecDeque;
 use std::fmt;
@@ -93,6 +93,16 @@ pub enum Delivery {
     Event(Arc<Event>),
     /// Something happened that this subscriber was too slow for.
     Lost(Lost),
+}
+
+impl Delivery {
+    /// As an event: that some were lost is a message of the agent.
+    pub fn into_event(self) -> Arc<Event> {
+        match self {
+            Self::Event(event) => event,
+            Self::Lost(lost) => Arc::new(Event::Message(lost.message())),
+        }
+    }
 }
 
 /// How many events a subscriber does not get.
@@ -332,13 +342,7 @@ impl Subscription {
     }
 
     fn deliver(&mut self, event: Arc<Event>) -> Delivery {
-        let node = match event.as_ref() {
-            Event::Alert(alert) => &alert.node,
-            Event::Log(log) => &log.node,
-            Event::Message(message) => &message.node,
-            Event::Threshold(threshold) => &threshold.node,
-        };
-        self.last = Some((Arc::clone(node), time(&event)));
+        self.last = Some((Arc::clone(event.node()), event.unix_micros()));
         Delivery::Event(event)
     }
 }

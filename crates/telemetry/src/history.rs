@@ -60,17 +60,7 @@ impl History {
     /// What happened at a time or later and is kept, in the order in which it was told.
     pub(crate) fn since(&self, unix_micros: i64) -> impl Iterator<Item = &Arc<Event>> {
         let events = self.events.iter().map(|(_, event)| event);
-        events.filter(move |event| time(event) >= unix_micros)
-    }
-}
-
-/// When it happened.
-pub(crate) fn time(event: &Event) -> i64 {
-    match event {
-        Event::Alert(alert) => alert.unix_micros,
-        Event::Log(log) => log.unix_micros,
-        Event::Message(message) => message.unix_micros,
-        Event::Threshold(threshold) => threshold.unix_micros,
+        events.filter(move |event| event.unix_micros() >= unix_micros)
     }
 }
 
@@ -156,7 +146,10 @@ mod tests {
     }
 
     fn times(history: &History, since: i64) -> Vec<i64> {
-        history.since(since).map(|event| time(event)).collect()
+        history
+            .since(since)
+            .map(|event| event.unix_micros())
+            .collect()
     }
 
     #[test]

@@ -24,6 +24,8 @@ use tokio::task::JoinSet;
 /// How long one connection may take, and how many there may be: those who fetch metrics are few.
 const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 16;
+/// Between two connections when one cannot be accepted.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What sort of number a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,15 +324,13 @@ fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-/// Serves the text at `/metrics` until the listener fails.
-///
-/// # Errors
-///
-/// When it does.
+/// Serves the text at `/metrics`. A connection that cannot be accepted, because it was given up or there
+/// are no descriptors left, is told to `failed`, and the next one waits a second.
 pub async fn serve_metrics(
     listener: TcpListener,
     text: impl Fn() -> String + Send + Sync + 'static,
-) -> std::io::Result<()> {
+    failed: impl Fn(std::io::Error),
+) {
     let text: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(text);
     let mut connections = JoinSet::new();
     loop {
@@ -338,7 +338,14 @@ pub async fn serve_metrics(
             drop(connections.join_next().await);
         }
         while connections.try_join_next().is_some() {}
-        let (stream, _from) = listener.accept().await?;
+        let stream = match listener.accept().await {
+            Ok((stream, _from)) => stream,
+            Err(error) => {
+                failed(error);
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         let text = Arc::clone(&text);
         connections.spawn(async move {
             let answer = service_fn(move |request| {

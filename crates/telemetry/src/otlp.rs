@@ -13,7 +13,7 @@
 mod wire;
 
 use crate::convert;
-use crate::feeder::{Delivery, Subscription};
+use crate::feeder::Subscription;
 use crate::json;
 use crate::metrics::{Kind, Metrics, STARTS, STARTS_HELP};
 use gorget_model::{Alert, AlertAction, Event, Level, Log, Node, Process, Workload};
@@ -271,25 +271,18 @@ fn reason(status: &Status) -> String {
 
 /// The next event, and those that come with it. `None` when the feed ended.
 async fn next_batch(events: &mut Subscription, wait: Duration) -> Option<Vec<Arc<Event>>> {
-    let mut batch = vec![event_of(events.next().await?)];
+    let mut batch = vec![events.next().await?.into_event()];
     let full = async {
         while batch.len() < BATCH {
             let Some(delivery) = events.next().await else {
                 return;
             };
-            batch.push(event_of(delivery));
+            batch.push(delivery.into_event());
         }
     };
     // Whether it is full or not.
     let (Ok(()) | Err(_)) = tokio::time::timeout(wait, full).await;
     Some(batch)
-}
-
-fn event_of(delivery: Delivery) -> Arc<Event> {
-    match delivery {
-        Delivery::Event(event) => event,
-        Delivery::Lost(lost) => Arc::new(Event::Message(lost.message())),
-    }
 }
 
 fn scope() -> wire::Scope {

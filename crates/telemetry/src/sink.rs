@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! JSON lines to standard output or a file.
 //!
-//! A file is put aside for a new one when it is long or old enough, if that is asked for ([`Rotation`]). One that was moved away or removed is made anew at the next write, so that log rotation needs
-//! no signal.
+//! A file is put aside for a new one when it is long or old enough, if that is asked for ([`Rotation`]).
+//! One that was moved away or removed is made anew at the next write, so that log rotation needs no
+//! signal.
 
-use crate::history::time;
 use crate::json;
 use crate::rotation::{Archive, Rotation, Rotator};
 use gorget_model::Event;
@@ -86,12 +86,14 @@ impl JsonSink {
                 target: "standard output".to_owned(),
                 source,
             }),
-            Target::File(lines) => lines
-                .write(&line, time(event))
-                .map_err(|source| WriteError {
-                    target: lines.path.display().to_string(),
-                    source,
-                }),
+            Target::File(lines) => {
+                lines
+                    .write(&line, event.unix_micros())
+                    .map_err(|source| WriteError {
+                        target: lines.path.display().to_string(),
+                        source,
+                    })
+            }
         }
     }
 }

@@ -244,6 +244,6 @@ async fn metrics_are_fetched_by_http_from_one_path_only() {
     };
     tokio::select! {
         () = asking => {}
-        ended = serve_metrics(listener, text) => panic!("it ended: {ended:?}"),
+        () = serve_metrics(listener, text, |error| panic!("{error}")) => panic!("it ended"),
     }
 }

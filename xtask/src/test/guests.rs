@@ -33,8 +33,7 @@ const NEWER: &str = "t_nri";
 const ELSEWHERE: &str = "t_nri t_apparmor";
 
 /// What the rest of the default run leaves out.
-const APART: &str = "t_calls t_churn t_survival t_switching t_entrypoint t_nri t_apparmor \
-                     t_audit_only t_status";
+const APART: &str = "t_survival t_switching t_nri t_apparmor t_audit_only";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +111,7 @@ impl Guest {
             user_space: Suite::Bookworm,
             remark: " without bpf",
             append: "lsm=lockdown,yama,apparmor",
-            tests: "t_kernels t_conformance t_audit_only",
+            tests: "t_kernels t_conformance t_audit_only t_apparmor",
             except: "",
             in_full: false,
         }
@@ -138,10 +137,7 @@ impl Guest {
         let mut all: Vec<_> = Kernel::ALL.into_iter().rev().map(Self::of).collect();
         // 5.10 is refused either way.
         let others = Kernel::ALL.into_iter().filter(|k| *k != Kernel::V5_10);
-        all.extend(others.map(|kernel| Self {
-            tests: "t_kernels t_conformance t_audit_only t_apparmor",
-            ..Self::without_bpf(kernel)
-        }));
+        all.extend(others.map(Self::without_bpf));
         all.push(Self::TRIXIE);
         for guest in &mut all {
             guest.in_full = true;

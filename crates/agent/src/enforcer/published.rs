@@ -78,6 +78,7 @@ impl Enforcer {
             losses: losses.collect(),
             runtimes: self.runtimes.values().cloned().collect(),
             starts: Some(self.lateness.told()),
+            calls_trouble: self.calls_trouble.clone(),
             ..self.published.about.clone()
         };
         self.published.told.send_replace(Arc::new(status));
