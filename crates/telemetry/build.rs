@@ -23,7 +23,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(descriptors, plain.encode_file_descriptor_set())?;
     let mut config = tonic_prost_build::configure()
         .btree_map(".")
-        .type_attribute(".feeder", "#[derive(serde::Serialize)]");
+        .type_attribute(".feeder", "#[derive(serde::Serialize)]")
+        .type_attribute(
+            ".gorget.v1",
+            "#[derive(serde::Serialize)] #[serde(rename_all = \"camelCase\")]",
+        );
     let feeder = files.file.iter().filter(|file| file.package() == "feeder");
     for message in feeder.flat_map(|file| &file.message_type) {
         for field in &message.field {

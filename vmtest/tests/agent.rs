@@ -317,7 +317,8 @@ fn the_command_line_follows_the_feed() {
     let mut logs = Command::new(format!("{JOB}/gorget"))
         .args([
             "logs",
-            "--alerts",
+            "--type",
+            "alerts",
             "--json",
             "--limit",
             "1",

@@ -156,3 +156,31 @@ fn the_agent_checks_the_machine_and_names_everything_that_it_lacks() {
         );
     }
 }
+
+#[test]
+fn the_probe_finds_out_by_trying_what_is_written_down() {
+    let tried = run("gorgetd", &["--probe"]);
+    let said = String::from_utf8_lossy(&tried.stderr);
+    let tried: serde_json::Value = serde_json::from_slice(&tried.stdout).expect("JSON");
+    let features = tried["features"].as_array().expect("an array");
+    let mut lacking = 0;
+    for (name, feature) in entries(&written(), "features") {
+        let works = feature["works"].as_bool().expect("yes or no");
+        lacking += usize::from(!works);
+        let found = features.iter().find(|found| found["name"] == name.as_str());
+        let found = found.unwrap_or_else(|| panic!("{name} was tried: {said}"));
+        assert_eq!(found["outcome"] == "works", works, "{found}");
+    }
+    let active = has_bpf_lsm();
+    assert_eq!(tried["attach"] == "works", active, "{tried}: {said}");
+
+    let probed = run("gorget", &["probe", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&probed.stdout).expect("JSON");
+    let expected = match (lacking, active) {
+        (0, true) => 0,
+        (0, false) => 1,
+        (_, _) => 2,
+    };
+    assert_eq!(probed.status.code(), Some(expected), "{report:#}");
+    assert_eq!(report["complete"], true, "{report:#}");
+}

@@ -59,11 +59,14 @@ pub struct Args {
     /// Check that this machine can enforce, say what is missing, and end
     #[arg(long)]
     pub(crate) check: bool,
-    /// End the agent that runs, which nothing else may signal, and wait for its end
+    /// Say as JSON what this kernel can do, found out by trying, and end; for `gorget probe`
     #[arg(long, conflicts_with = "check")]
+    pub(crate) probe: bool,
+    /// End the agent that runs, which nothing else may signal, and wait for its end
+    #[arg(long, conflicts_with_all = ["check", "probe"])]
     pub(crate) stop: bool,
     /// Detach what earlier agents left in force, say what it was, and end
-    #[arg(long, conflicts_with_all = ["check", "stop"])]
+    #[arg(long, conflicts_with_all = ["check", "probe", "stop"])]
     pub(crate) uninstall: bool,
 }
 

@@ -30,6 +30,7 @@ mod status;
 mod store;
 mod tasks;
 mod throttle;
+mod tried;
 
 pub use config::Args;
 pub use run::run;

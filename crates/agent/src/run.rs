@@ -14,6 +14,7 @@ use crate::sources::{self, Sources};
 use crate::status::{self, About, Unheard};
 use crate::tasks::{Tasks, thread};
 use crate::throttle::Throttle;
+use crate::tried;
 use anyhow::{Context, bail};
 use gorget_bpf::{
     Beginning, Beginnings, Kernel, Programs, Protection, Reader, Requirement, Support, is_in_force,
@@ -82,6 +83,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .nodename()
         .to_string_lossy()
         .into_owned();
+    if args.probe {
+        return tried::run();
+    }
     if args.stop {
         return end_running_agent();
     }

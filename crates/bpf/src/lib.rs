@@ -12,6 +12,7 @@
 
 mod abi;
 mod attach;
+mod attachable;
 mod calls;
 mod decode;
 mod guard;
@@ -30,6 +31,7 @@ mod starting;
 mod tables;
 
 pub use attach::LoadError;
+pub use attachable::attachable;
 pub use decode::DecodeError;
 pub use guard::Protection;
 pub use harness::Harness;
@@ -37,7 +39,7 @@ pub use hooks::LeftOut;
 pub use kernel::{Applied, ApplyError, Kernel, SettleError, WorkloadIndex};
 pub use lower::{LowerError, Table, lower};
 pub use pins::{PinError, is_in_force, running_agent, uninstall};
-pub use probe::{Feature, Requirement, Support, probe};
+pub use probe::{Feature, Requirement, Support, features, probe};
 pub use programs::Programs;
 pub use refusal::Refusal;
 pub use report::{Outcome, Report, Tried, report};

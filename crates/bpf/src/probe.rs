@@ -44,6 +44,8 @@ pub struct Feature {
     pub since: &'static str,
     /// What Gorget needs it for.
     pub used_for: &'static str,
+    /// What auditing can do without.
+    pub only_to_enforce: bool,
     /// Whether this kernel has it, or why that could not be found out.
     pub works: libbpf_rs::Result<bool>,
 }
@@ -59,6 +61,7 @@ impl Feature {
             name,
             since,
             used_for,
+            only_to_enforce: name == LSM_PROGRAMS,
             works,
         }
     }
@@ -67,7 +70,7 @@ impl Feature {
 const LSM_PROGRAMS: &str = "programs at the hooks of security modules";
 
 /// Tries all that the programs are made of.
-pub(crate) fn features() -> Vec<Feature> {
+pub fn features() -> Vec<Feature> {
     // Helpers cannot be tried in programs for hooks, but those for probes have the same.
     let helper = |id| ProgramType::Kprobe.is_helper_supported(id);
     vec![
@@ -161,7 +164,7 @@ pub fn probe(root: &Path) -> Vec<Requirement> {
 }
 
 fn requirement(feature: Feature, release: &str) -> Requirement {
-    let only_to_enforce = feature.name == LSM_PROGRAMS;
+    let only_to_enforce = feature.only_to_enforce;
     let support = match feature.works {
         Ok(true) => Support::Met(format!("Linux {release}")),
         Ok(false) => Support::Missing {

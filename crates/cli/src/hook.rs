@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The program that runtimes run, beside this one.
-const PROGRAM: &str = "gorget-hook";
+pub(crate) const PROGRAM: &str = "gorget-hook";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -56,6 +56,27 @@ impl Runtime {
             Self::Containerd => "containerd",
         }
     }
+}
+
+/// Whether a runtime runs our `runc`.
+pub(crate) enum Wrapped {
+    Yes,
+    Possible,
+    /// It would not be found, because of this.
+    Not(String),
+}
+
+/// Whether the directory of hooks, which Podman and CRI-O read, has ours.
+pub(crate) fn is_in_directory(root: &Path) -> bool {
+    directory::is_installed(root)
+}
+
+/// Of Docker and containerd, by the names that `install` takes, whether they run our `runc`.
+pub(crate) fn wrapped(root: &Path) -> [(&'static str, Wrapped); 2] {
+    [
+        ("docker", service::wrapped(root, service::DOCKER)),
+        ("containerd", service::wrapped(root, service::CONTAINERD)),
+    ]
 }
 
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {

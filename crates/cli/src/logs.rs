@@ -1,173 +1,291 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `gorget logs`: follows what the agent reports, one line an event.
+//! `gorget logs`: follows what agents report.
 //!
-//! ```text
-//! 12:00:01 BLOCK ksp-name  web  /usr/bin/head -c1 → /run/secrets/token  file, Permission denied, pid 4242
-//! ```
+//! [`follow`] keeps up with one agent, [`lines`] has the form for people; here is what is asked for, and
+//! that is printed. What is asked for is a filter that the agent applies, so that nothing is sent only
+//! to be thrown away.
 //!
-//! Read from the left: when (UTC), what was done, which policy, where (`host` outside containers),
-//! who did something to what, and what came of it. `--json` has every field.
-//!
-//! Ends with 0 after `--limit` lines or when nobody reads any more, and with 1 when there is no
-//! agent, or no longer. Every subscription is in place before the first line is printed, also the
-//! one on standard error that says what is followed.
+//! Ends with 0 after `--limit` events or when nobody reads any more, and with 1 when no agent can be
+//! followed. Every subscription to an agent is in place before the line on standard error says that it
+//! is followed.
 
-use crate::render::{self, Color, Painter, Style, harmless};
-use anyhow::{Context, anyhow, bail};
-use clap::Args;
-use gorget_telemetry::{Client, ConnectError, DEFAULT_SOCKET, Received, proto};
-use std::error::Error;
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+mod follow;
+mod lines;
+
+use crate::agents::Agents;
+use crate::render::{self, Color, Painter};
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+pub(crate) use follow::{Following, Heard, Sorts};
+use gorget_telemetry::{Field, Filter, Received};
+use lines::Form;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
-use tonic::{Status, Streaming};
+use std::sync::Arc;
+use tokio::sync::mpsc::{self, Receiver};
+use tokio::task::JoinSet;
 
-/// Characters of a command line or path that are shown.
-const MOST_SHOWN: usize = 200;
+/// Events that wait to be printed; an agent has a longer queue, and counts what does not fit there.
+const QUEUE: usize = 64;
 
-#[derive(Args)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Arguments {
-    /// Socket of the agent
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-    socket: PathBuf,
-    /// One JSON object a line, with every field
-    #[arg(long)]
-    json: bool,
-    /// Only alerts, or together with what else is named
-    #[arg(long)]
-    alerts: bool,
-    /// Only logs, or together with what else is named
-    #[arg(long)]
-    logs: bool,
-    /// Only what the agent says about itself, or together with what else is named
-    #[arg(long)]
-    messages: bool,
-    /// End after N lines
+    #[command(flatten)]
+    pub(crate) agents: Agents,
+    /// What to follow [default: alerts and messages; alerts when a field is asked for]
+    #[arg(long = "type", value_name = "TYPE", value_enum, value_delimiter = ',')]
+    pub(crate) sorts: Vec<SortName>,
+    #[command(flatten)]
+    pub(crate) fields: Fields,
+    /// Also what happened since then, as far as the agent keeps it: 30s, 5m, 2h, 1d, or a UNIX time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// End after N events
     #[arg(long, value_name = "N")]
-    limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// The same as `-o json`
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) json: bool,
     /// When to use colour
     #[arg(long, value_enum, default_value_t = Color::Auto)]
-    color: Color,
+    pub(crate) color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortName {
+    /// What policies denied or audited
+    Alerts,
+    /// What happened otherwise
+    Logs,
+    /// What the agent says of itself
+    Messages,
+    /// Everything
+    All,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// One line an event
+    #[default]
+    Text,
+    /// One line with more in it
+    Wide,
+    /// One JSON object a line, with every field
+    Json,
+    /// One YAML document an event, with every field
+    Yaml,
+}
+
+/// What is asked of events. Each may be given several times: one of the values must fit, of each field
+/// that is named.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Filters (a value, or ~REGEX; several of one are alternatives)")]
+pub(crate) struct Fields {
+    /// Namespace of the container
+    #[arg(short, long, value_name = "VALUE")]
+    pub(crate) namespace: Vec<String>,
+    /// Pod
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) pod: Vec<String>,
+    /// Name of the container
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) container: Vec<String>,
+    /// process, file, network, capabilities, syscall and so on
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) operation: Vec<String>,
+    /// Name of the policy
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) policy: Vec<String>,
+    /// block, audit and so on
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) action: Vec<String>,
+    /// `Passed`, or why not
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) result: Vec<String>,
+    /// Who did it: the command line
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) source: Vec<String>,
+    /// What it was done to
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) resource: Vec<String>,
+}
+
+impl Fields {
+    fn all(&self) -> [(Field, &[String]); 9] {
+        [
+            (Field::Namespace, &self.namespace),
+            (Field::Pod, &self.pod),
+            (Field::Container, &self.container),
+            (Field::Operation, &self.operation),
+            (Field::Policy, &self.policy),
+            (Field::Action, &self.action),
+            (Field::Result, &self.result),
+            (Field::Source, &self.source),
+            (Field::Resource, &self.resource),
+        ]
+    }
+
+    /// As the agent wants it.
+    pub(crate) fn filter(&self) -> String {
+        let mut filter = "all".to_owned();
+        for (field, values) in self.all() {
+            for value in values {
+                let (value, is_expression) = match value.strip_prefix('~') {
+                    Some(expression) => (expression, true),
+                    None => (value.as_str(), false),
+                };
+                filter.push(',');
+                filter.push_str(&Filter::term(field, value, is_expression));
+            }
+        }
+        filter
+    }
+
+    fn are_asked_for(&self) -> bool {
+        self.all().iter().any(|(_, values)| !values.is_empty())
+    }
+}
+
+impl Arguments {
+    fn sorts(&self) -> Sorts {
+        let named = |name| self.sorts.contains(&name) || self.sorts.contains(&SortName::All);
+        match self.sorts.as_slice() {
+            [] => Sorts {
+                alerts: true,
+                logs: false,
+                messages: !self.fields.are_asked_for(),
+            },
+            _ => Sorts {
+                alerts: named(SortName::Alerts),
+                logs: named(SortName::Logs),
+                messages: named(SortName::Messages),
+            },
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let following = following(
+        &arguments.agents,
+        &arguments.fields,
+        arguments.sorts(),
+        arguments.since.as_deref(),
+    )?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(follow(arguments))?;
+    runtime.block_on(async {
+        let form = Form {
+            wide: arguments.output == Output::Wide,
+            host: following.len() > 1,
+        };
+        let (mut agents, heard) = start(following);
+        let printed = print(arguments, form, heard).await;
+        agents.shutdown().await;
+        printed
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn follow(arguments: &Arguments) -> anyhow::Result<()> {
-    let named = arguments.alerts || arguments.logs || arguments.messages;
-    let alerts = arguments.alerts || !named;
-    let messages = arguments.messages || !named;
-
-    let path = &arguments.socket;
-    let mut client = match Client::connect(path).await {
-        Ok(client) => client,
-        Err(error) => bail!(unreachable_agent(path, &error)),
+/// One for each agent that is named. What is asked for is checked before anybody is.
+pub(crate) fn following(
+    agents: &Agents,
+    fields: &Fields,
+    sorts: Sorts,
+    since: Option<&str>,
+) -> anyhow::Result<Vec<Following>> {
+    let filter = fields.filter();
+    let whole = match since {
+        Some(since) => format!("{filter},since={since}"),
+        None => filter.clone(),
     };
-    let refused = |status: Status| anyhow!("the agent refused: {}", status.message());
-    let mut feed = Feed::default();
-    let mut followed = Vec::new();
-    if alerts {
-        feed.alerts = Some(client.alerts().await.map_err(refused)?);
-        followed.push("alerts");
-    }
-    if arguments.logs {
-        feed.logs = Some(client.logs().await.map_err(refused)?);
-        followed.push("logs");
-    }
-    if messages {
-        feed.messages = Some(client.messages().await.map_err(refused)?);
-        followed.push("messages");
-    }
-    writeln!(
-        io::stderr(),
-        "gorget: following {} of `{}`",
-        followed.join(" and "),
-        path.display()
-    )?;
+    Filter::parse(&whole).context("what is asked for cannot be followed")?;
+    let tls = agents.tls()?.map(Arc::new);
+    let following = agents.addresses().into_iter().map(|address| Following {
+        address,
+        tls: tls.clone(),
+        sorts,
+        filter: filter.clone(),
+        since: since.map(str::to_owned),
+    });
+    Ok(following.collect())
+}
 
+/// Has every agent followed; what is heard of them comes out in one queue, which ends with the last.
+pub(crate) fn start(following: Vec<Following>) -> (JoinSet<()>, Receiver<Heard>) {
+    let (out, heard) = mpsc::channel(QUEUE);
+    let mut agents = JoinSet::new();
+    for one in following {
+        agents.spawn(one.run(out.clone()));
+    }
+    (agents, heard)
+}
+
+async fn print(
+    arguments: &Arguments,
+    form: Form,
+    mut heard: Receiver<Heard>,
+) -> anyhow::Result<()> {
     let painter = Painter::stdout(arguments.color);
     let mut printed = 0;
+    let mut failures = Vec::new();
     while arguments.limit.is_none_or(|limit| printed < limit) {
-        let event = match feed.next().await {
-            Ok(Some(event)) => event,
-            Ok(None) => bail!("the agent ended the feed"),
-            Err(status) => bail!("the agent is gone: {}", status.message()),
+        let event = match heard.recv().await {
+            Some(Heard::Event(event)) => event,
+            Some(Heard::Said(said)) => {
+                writeln!(io::stderr(), "gorget: {said}")?;
+                continue;
+            }
+            Some(Heard::Failed(why)) => {
+                failures.push(why);
+                continue;
+            }
+            None => bail!(failures.join("\n")),
         };
-        let line = if arguments.json {
-            json(&event)?
-        } else {
-            human(&event, painter)
-        };
+        for why in failures.drain(..) {
+            writeln!(io::stderr(), "gorget: {why}")?;
+        }
+        let text = shown(&event, arguments, form, painter)?;
         let mut stdout = io::stdout().lock();
-        let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        let written = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
         if !render::delivered(written).context("cannot write to standard output")? {
             break;
         }
-        printed += 1;
+        printed += u64::from(!is_about_losses(&event));
     }
     Ok(())
 }
 
-/// What is followed.
-#[derive(Default)]
-struct Feed {
-    alerts: Option<Streaming<proto::Alert>>,
-    logs: Option<Streaming<proto::Log>>,
-    messages: Option<Streaming<proto::Message>>,
+fn shown(
+    event: &Received,
+    arguments: &Arguments,
+    form: Form,
+    painter: Painter,
+) -> anyhow::Result<String> {
+    Ok(match arguments.output {
+        _ if arguments.json => json(event)? + "\n",
+        Output::Json => json(event)? + "\n",
+        Output::Yaml => format!("---\n{}", yaml(event)?),
+        Output::Text | Output::Wide => lines::human(event, form, painter) + "\n",
+    })
 }
 
-impl Feed {
-    /// The next event of any; `None` when one of them has ended.
-    async fn next(&mut self) -> Result<Option<Received>, Status> {
-        // A stream that loses the race keeps its place: nothing is taken from it.
-        tokio::select! {
-            alert = next(&mut self.alerts) => Ok(alert?.map(|alert| Received::Alert(Box::new(alert)))),
-            log = next(&mut self.logs) => Ok(log?.map(|log| Received::Log(Box::new(log)))),
-            message = next(&mut self.messages) => Ok(message?.map(Received::Message)),
-        }
+/// It says that others were lost, and is none that was asked for.
+fn is_about_losses(event: &Received) -> bool {
+    match event {
+        Received::Alert(alert) => alert.policy_name.is_empty() && alert.operation == "Dropped",
+        Received::Log(log) => log.operation == "Dropped",
+        Received::Message(_) => false,
     }
 }
 
-/// The next of a stream; never, when it is not followed.
-async fn next<T>(stream: &mut Option<Streaming<T>>) -> Result<Option<T>, Status> {
-    match stream {
-        Some(stream) => stream.message().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Why nobody answered, and what to do.
-pub(crate) fn unreachable_agent(path: &Path, error: &ConnectError) -> String {
-    let mut kind = None;
-    let mut cause = error.source();
-    let mut last = error.to_string();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            kind = Some(error.kind());
-        }
-        last = error.to_string();
-        cause = error.source();
-    }
-    let advice = match kind {
-        Some(ErrorKind::PermissionDenied) => "run this as root",
-        Some(ErrorKind::NotFound) => {
-            "is `gorgetd` running? `--socket` names another place to look for it"
-        }
-        _ => "is `gorgetd` running?",
-    };
-    format!(
-        "cannot reach the agent at `{}`: {last}; {advice}",
-        path.display()
-    )
-}
-
-fn json(event: &Received) -> serde_json::Result<String> {
+pub(crate) fn json(event: &Received) -> serde_json::Result<String> {
     match event {
         Received::Alert(alert) => serde_json::to_string(alert),
         Received::Log(log) => serde_json::to_string(log),
@@ -175,207 +293,44 @@ fn json(event: &Received) -> serde_json::Result<String> {
     }
 }
 
-fn human(event: &Received, painter: Painter) -> String {
-    match event {
-        Received::Alert(alert) => alert_line(alert, painter),
-        Received::Log(log) => log_line(log, painter),
-        Received::Message(message) => message_line(message, painter),
-    }
-}
-
-fn alert_line(alert: &proto::Alert, painter: Painter) -> String {
-    let (verb, style) = match alert.action.as_str() {
-        "Block" => ("BLOCK", Style::Alarm),
-        _ => ("AUDIT", Style::Caution),
+fn yaml(event: &Received) -> anyhow::Result<String> {
+    let text = match event {
+        Received::Alert(alert) => serde_saphyr::to_string(alert.as_ref()),
+        Received::Log(log) => serde_saphyr::to_string(log.as_ref()),
+        Received::Message(message) => serde_saphyr::to_string(message),
     };
-    let mut outcome = vec![alert.operation.to_lowercase(), alert.result.clone()];
-    if alert.action == "Audit (Block)" {
-        outcome.push("would have been blocked".to_owned());
-    }
-    outcome.push(format!("pid {}", alert.host_pid));
-    if !alert.message.is_empty() {
-        outcome.push(format!("\"{}\"", alert.message));
-    }
-    let place = place(
-        &alert.namespace_name,
-        &alert.pod_name,
-        &alert.container_id,
-        &alert.container_name,
-    );
-    let policy = harmless(&alert.policy_name, MOST_SHOWN);
-    [
-        beginning(&alert.updated_time, verb, style, painter),
-        format!(" {}", painter.paint(Style::Strong, &policy)),
-        format!("  {}", painter.paint(Style::Place, &place)),
-        format!(
-            "  {} → {}",
-            actor(&alert.operation, &alert.process_name, &alert.source),
-            painter.paint(Style::Strong, &harmless(&alert.resource, MOST_SHOWN))
-        ),
-        format!("  {}", harmless(&outcome.join(", "), MOST_SHOWN)),
-    ]
-    .concat()
-}
-
-fn log_line(log: &proto::Log, painter: Painter) -> String {
-    let place = place(
-        &log.namespace_name,
-        &log.pod_name,
-        &log.container_id,
-        &log.container_name,
-    );
-    let outcome = format!(
-        "{}, {}, pid {}",
-        log.operation.to_lowercase(),
-        log.result,
-        log.host_pid
-    );
-    [
-        beginning(&log.updated_time, "LOG", Style::Faint, painter),
-        format!(" {}", painter.paint(Style::Place, &place)),
-        format!(
-            "  {} → {}",
-            actor(&log.operation, &log.process_name, &log.source),
-            painter.paint(Style::Strong, &harmless(&log.resource, MOST_SHOWN))
-        ),
-        format!("  {}", harmless(&outcome, MOST_SHOWN)),
-    ]
-    .concat()
-}
-
-fn message_line(message: &proto::Message, painter: Painter) -> String {
-    let style = match message.level.as_str() {
-        "ERROR" => Style::Alarm,
-        "WARN" => Style::Caution,
-        "INFO" => Style::Good,
-        _ => Style::Faint,
-    };
-    let beginning = beginning(&message.updated_time, &message.level, style, painter);
-    // Longer than a path: the agent knows what it says.
-    format!(
-        "{beginning} {}",
-        harmless(&message.message, 10 * MOST_SHOWN)
-    )
-}
-
-/// When, and what was done.
-fn beginning(updated_time: &str, verb: &str, style: Style, painter: Painter) -> String {
-    // `2006-01-02T15:04:05.000000Z`; something else is shown as it is.
-    let time = updated_time
-        .split_once('T')
-        .and_then(|(_, time)| time.split_once('.'))
-        .map_or(updated_time, |(time, _)| time);
-    format!(
-        "{} {}",
-        painter.paint(Style::Faint, &harmless(time, MOST_SHOWN)),
-        painter.paint(style, &format!("{:5}", harmless(verb, MOST_SHOWN)))
-    )
-}
-
-/// `host`, a container, or a container of a pod.
-fn place(namespace: &str, pod: &str, id: &str, name: &str) -> String {
-    let place = match (id, pod) {
-        ("", _) => "host".to_owned(),
-        (_, "") => name.to_owned(),
-        (_, pod) => format!("{namespace}/{pod}/{name}"),
-    };
-    harmless(&place, MOST_SHOWN)
-}
-
-/// The command line of who acted, with the executable in front when the command line does not say
-/// it: the first word is chosen by whoever started the process.
-fn actor(operation: &str, process: &str, source: &str) -> String {
-    let first = source.split(' ').next();
-    let actor = if source.is_empty() {
-        process.to_owned()
-    } else if operation == "Process" || first == Some(process) || process.is_empty() {
-        // For the start of a program, `process` is the one that is started.
-        source.to_owned()
-    } else {
-        format!("{process} ({source})")
-    };
-    harmless(&actor, MOST_SHOWN)
+    text.context("cannot write YAML")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown(alert: &proto::Alert) -> String {
-        alert_line(alert, Painter::stdout(Color::Never))
-    }
-
-    fn alert() -> proto::Alert {
-        proto::Alert {
-            updated_time: "2026-01-02T12:00:01.000002Z".to_owned(),
-            container_id: "c0ffee".to_owned(),
-            container_name: "web".to_owned(),
-            namespace_name: "container_namespace".to_owned(),
-            host_pid: 4242,
-            policy_name: "ksp-name".to_owned(),
-            process_name: "/usr/bin/head".to_owned(),
-            source: "/usr/bin/head -c1 /run/secrets/token".to_owned(),
-            operation: "File".to_owned(),
-            resource: "/run/secrets/token".to_owned(),
-            action: "Block".to_owned(),
-            result: "Permission denied".to_owned(),
-            ..proto::Alert::default()
-        }
-    }
-
     #[test]
-    fn a_block_reads_from_when_to_what_came_of_it() {
+    fn fields_become_a_filter_that_the_agent_understands() {
+        let fields = Fields {
+            namespace: vec!["shop".to_owned(), "~^dev-".to_owned()],
+            operation: vec!["file".to_owned()],
+            resource: vec!["/etc/a,b".to_owned()],
+            ..Fields::default()
+        };
+        let filter = fields.filter();
         assert_eq!(
-            shown(&alert()),
-            "12:00:01 BLOCK ksp-name  web  /usr/bin/head -c1 /run/secrets/token → \
-             /run/secrets/token  file, Permission denied, pid 4242"
+            filter,
+            "all,namespace=shop,namespace=~^dev-,operation=file,resource=/etc/a\\,b"
         );
+        Filter::parse(&filter).unwrap();
     }
 
     #[test]
-    fn what_enforcement_would_have_blocked_is_said() {
-        let alert = proto::Alert {
-            action: "Audit (Block)".to_owned(),
-            result: "Passed".to_owned(),
-            message: "no tokens".to_owned(),
-            ..alert()
-        };
-        let line = shown(&alert);
-        assert!(line.starts_with("12:00:01 AUDIT ksp-name"), "{line}");
-        assert!(
-            line.ends_with("file, Passed, would have been blocked, pid 4242, \"no tokens\""),
-            "{line}"
-        );
-    }
-
-    #[test]
-    fn a_command_line_that_lies_about_its_program_is_shown_behind_it() {
-        assert_eq!(actor("File", "/bin/a", "nginx -g x"), "/bin/a (nginx -g x)");
-        assert_eq!(actor("File", "/bin/a", "/bin/ab"), "/bin/a (/bin/ab)");
-        assert_eq!(actor("File", "/bin/a", "/bin/a b"), "/bin/a b");
-        assert_eq!(actor("File", "/bin/a", ""), "/bin/a");
-        assert_eq!(actor("Process", "/bin/ls", "/bin/sh"), "/bin/sh");
-    }
-
-    #[test]
-    fn places_are_as_short_as_they_can_be() {
-        assert_eq!(place("", "", "", ""), "host");
-        assert_eq!(place("container_namespace", "", "c0", "web"), "web");
-        assert_eq!(place("shop", "web-1", "c0", "web"), "shop/web-1/web");
-    }
-
-    #[test]
-    fn events_cannot_speak_to_the_terminal() {
-        let alert = proto::Alert {
-            source: "\u{1b}]0;x\u{7}".to_owned(),
-            resource: "/a\nb".to_owned(),
-            message: "\u{202e}".to_owned(),
-            ..alert()
-        };
-        let line = shown(&alert);
-        assert!(
-            !line.contains(|c: char| c.is_control() || c == '\u{202e}'),
-            "{line:?}"
-        );
+    fn messages_have_no_fields_and_are_left_out_when_one_is_asked_for() {
+        let mut arguments = Arguments::default();
+        assert!(arguments.sorts().alerts && arguments.sorts().messages);
+        assert!(!arguments.sorts().logs);
+        arguments.fields.pod.push("web".to_owned());
+        assert!(!arguments.sorts().messages);
+        arguments.sorts = vec![SortName::All];
+        let sorts = arguments.sorts();
+        assert!(sorts.alerts && sorts.logs && sorts.messages);
     }
 }

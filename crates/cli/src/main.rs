@@ -7,13 +7,19 @@
 //! everything about the program itself to standard error.
 #![forbid(unsafe_code)]
 
+mod agents;
+mod generate;
 mod hook;
+mod karmor;
 mod logs;
 mod policy;
+mod probe;
 mod render;
+mod sysdump;
 mod version;
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -27,14 +33,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write a script that completes commands in a shell
+    Completion(generate::Completion),
     /// Have container runtimes wait for the agent
     #[command(subcommand)]
     Hook(hook::Command),
     /// Follow what the agent reports
-    Logs(logs::Arguments),
+    Logs(Box<logs::Arguments>),
+    /// Write manual pages
+    Man(generate::Man),
     /// Work with policies
     #[command(subcommand)]
     Policy(Box<policy::Command>),
+    /// Say what the agent does, or what this machine can have of Gorget and how to get the rest
+    ///
+    /// Exit status: 0 when everything can be enforced, or is, 1 when something is lost or could not be
+    /// found out, 2 when the agent cannot run.
+    Probe(probe::Arguments),
+    /// Write an archive of what somebody who is to help needs to see, without secrets
+    Sysdump(sysdump::Arguments),
     /// Work with the agent of a machine, with KubeArmor's words
     #[command(subcommand)]
     Vm(policy::Vm),
@@ -43,13 +60,27 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let (result, failure) = match Cli::parse().command {
+    let cli = match words() {
+        Ok(words) => Cli::parse_from(words),
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "gorget: {error}"));
+            return ExitCode::from(policy::EXIT_NO_ANSWER);
+        }
+    };
+    let (result, failure) = match cli.command {
+        Command::Completion(arguments) => (generate::completion(&arguments), ExitCode::FAILURE),
+        Command::Man(arguments) => (generate::man(&arguments), ExitCode::FAILURE),
         Command::Hook(command) => (hook::run(&command), ExitCode::FAILURE),
         Command::Logs(arguments) => (logs::run(&arguments), ExitCode::FAILURE),
         Command::Policy(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
             (policy::run(&command), failure)
         }
+        Command::Probe(arguments) => {
+            let failure = ExitCode::from(probe::EXIT_IMPOSSIBLE);
+            (probe::run(&arguments), failure)
+        }
+        Command::Sysdump(arguments) => (sysdump::run(&arguments), ExitCode::FAILURE),
         Command::Vm(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
             (policy::run_vm(&command), failure)
@@ -61,4 +92,22 @@ fn main() -> ExitCode {
         drop(writeln!(std::io::stderr(), "gorget: {error:#}"));
         failure
     })
+}
+
+/// What was asked for, in our words.
+fn words() -> Result<Vec<OsString>, String> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let Some((name, rest)) = words.split_first() else {
+        return Ok(words);
+    };
+    if !karmor::is_called(name) {
+        return Ok(words);
+    }
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    let rest: Vec<_> = rest.iter().map(text).collect();
+    let service = std::env::var(karmor::SERVICE).ok();
+    let service = service.as_deref().filter(|service| !service.is_empty());
+    let ours = karmor::translated(&rest, service)?;
+    let ours = ours.into_iter().map(OsString::from);
+    Ok([name.clone()].into_iter().chain(ours).collect())
 }

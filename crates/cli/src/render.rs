@@ -19,8 +19,9 @@ const EXCERPT: usize = 120;
 const BEFORE: usize = 60;
 
 /// When to use colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
+    #[default]
     /// On a terminal, unless `NO_COLOR` is set
     Auto,
     /// Always
@@ -90,6 +91,22 @@ pub(crate) fn harmless(text: &str, most: usize) -> String {
         }
     }
     shown
+}
+
+/// Text in lines of at most `columns`, broken between words. A word that is longer has a line of its
+/// own.
+pub(crate) fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A line of a file, and below it a caret under one of its characters. Both have no line feed.
@@ -190,6 +207,13 @@ mod tests {
         );
         assert_eq!(harmless("abcdef", 3), "abc…");
         assert_eq!(harmless("abc", 3), "abc");
+    }
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrapped("a bc  def ghij", 5), ["a bc", "def", "ghij"]);
+        assert_eq!(wrapped("a abcdefg b", 5), ["a", "abcdefg", "b"]);
+        assert_eq!(wrapped("", 5), [""; 0]);
     }
 
     #[test]

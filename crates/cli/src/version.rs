@@ -27,10 +27,15 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let text = if arguments.json {
-        serde_json::json!({ "version": VERSION, "revision": REVISION }).to_string()
+        json()
     } else {
         format!("gorget {LONG}")
     };
     render::print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// As JSON.
+pub(crate) fn json() -> String {
+    serde_json::json!({ "version": VERSION, "revision": REVISION }).to_string()
 }

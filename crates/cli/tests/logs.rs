@@ -25,12 +25,15 @@ struct Agent {
     socket: PathBuf,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Agent {
     fn start() -> Self {
-        let directory = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap())
+    }
+
+    fn start_in(directory: TempDir) -> Self {
         let socket = directory.path().join("gorget.sock");
         let feeder = Feeder::new();
         let (stop, stopped) = oneshot::channel();
@@ -58,20 +61,28 @@ impl Agent {
             socket,
             stop,
             server,
-            _directory: directory,
+            directory,
         }
     }
 
-    fn stop(self) {
+    /// Gives back where its socket was.
+    fn stop(self) -> TempDir {
         self.stop.send(()).unwrap();
         self.server.join().unwrap();
+        self.directory
     }
 }
 
 /// Runs the program until it has said what it follows.
 fn follow(socket: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
+    let mut all = vec!["--socket", socket.to_str().unwrap()];
+    all.extend(arguments);
+    follow_with(&all)
+}
+
+fn follow_with(arguments: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_gorget"))
-        .args(["logs", "--socket", socket.to_str().unwrap()])
+        .arg("logs")
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -164,10 +175,75 @@ fn messages_are_followed_as_well() {
 #[test]
 fn only_what_is_named_is_followed() {
     let events = || [message("one"), alert(), message("two")];
-    let text = printed(&["--alerts", "--limit", "1"], events());
+    let text = printed(&["--type", "alerts", "--limit", "1"], events());
     assert!(text.contains("ksp-token"), "{text}");
-    let text = printed(&["--messages", "--limit", "2"], events());
+    let text = printed(&["--type", "messages", "--limit", "2"], events());
     assert!(text.contains("one") && text.contains("two"), "{text}");
+}
+
+fn alert_on(resource: &str) -> Event {
+    let Event::Alert(alert) = alert() else {
+        panic!("an alert");
+    };
+    Event::Alert(Alert {
+        resource: resource.to_owned(),
+        ..alert
+    })
+}
+
+#[test]
+fn only_what_fits_every_field_is_printed_and_counted() {
+    let events = || ["/etc/passwd", "/run/a", "/etc/shadow", "/run/b"].map(alert_on);
+    let asked = [
+        "--limit",
+        "2",
+        "--resource",
+        "~^/etc/",
+        "--container",
+        "web",
+    ];
+    let text = printed(&asked, events());
+    assert!(
+        text.contains("/etc/passwd") && text.contains("/etc/shadow"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let exact = [
+        "--limit",
+        "1",
+        "--resource",
+        "/run/b",
+        "--resource",
+        "/run/x",
+    ];
+    assert!(printed(&exact, events()).contains("→ /run/b"));
+}
+
+#[test]
+fn what_cannot_be_asked_for_is_said_before_anybody_is_asked() {
+    for (wrong, said) in [
+        (["--resource", "~["], "no regular expression"),
+        (["--operation", "fiel"], "`File`"),
+        (["--since", "soon"], "`since=soon`"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_gorget"))
+            .args(["logs", "--socket", "/nowhere"])
+            .args(wrong)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(said), "{stderr}");
+    }
+}
+
+#[test]
+fn yaml_has_the_same_fields_in_documents() {
+    let text = printed(&["--limit", "1", "-o", "yaml"], [alert()]);
+    assert!(text.starts_with("---\n"), "{text}");
+    let document: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(document["PolicyName"], "ksp-token");
+    assert_eq!(document["HostPID"], 4242);
 }
 
 #[test]
@@ -179,25 +255,63 @@ fn colour_is_used_when_it_is_demanded() {
 #[test]
 fn what_is_followed_is_said_on_standard_error() {
     let agent = Agent::start();
-    let (mut child, _stderr, first) = follow(&agent.socket, &["--limit", "0"]);
+    let (mut child, _stderr, first) = follow(&agent.socket, &[]);
     let expected = format!(
         "gorget: following alerts and messages of `{}`\n",
         agent.socket.display()
     );
     assert_eq!(first, expected);
-    assert!(child.wait().unwrap().success());
+    child.kill().unwrap();
+    child.wait().unwrap();
     agent.stop();
 }
 
 #[test]
-fn an_agent_that_goes_away_is_a_failure_with_a_message() {
+fn an_agent_that_goes_away_is_followed_again_when_it_is_back() {
     let agent = Agent::start();
-    let (mut child, mut stderr, _first) = follow(&agent.socket, &[]);
+    let arguments = ["--type", "alerts", "--limit", "1"];
+    let (child, mut stderr, _first) = follow(&agent.socket, &arguments);
+    let directory = agent.stop();
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(
+        said,
+        "gorget: the agent ended the feed; trying again in 0.5 s\n"
+    );
+    let agent = Agent::start_in(directory);
+    while !said.contains("again; what it told meanwhile") {
+        said.clear();
+        stderr.read_line(&mut said).unwrap();
+        assert!(!said.is_empty());
+    }
+    agent.feeder.publish(alert());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("ksp-token"));
     agent.stop();
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    let mut rest = String::new();
-    stderr.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "gorget: the agent ended the feed\n");
+}
+
+#[test]
+fn several_agents_are_followed_at_once() {
+    let (one, two) = (Agent::start(), Agent::start());
+    let (child, mut stderr, _first) = follow_with(&[
+        "--agent",
+        one.socket.to_str().unwrap(),
+        "--agent",
+        two.socket.to_str().unwrap(),
+        "--limit",
+        "2",
+    ]);
+    let mut second = String::new();
+    stderr.read_line(&mut second).unwrap();
+    assert!(second.contains("following"), "{second}");
+    one.feeder.publish(message("of one"));
+    two.feeder.publish(message("of two"));
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("of one") && text.contains("of two"), "{text}");
+    one.stop();
+    two.stop();
 }
 
 #[test]

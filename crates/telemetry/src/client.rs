@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The other end of the feed, for the command line.
 
+use crate::address::{Address, ClientTls};
 use crate::proto;
 use crate::proto::RequestMessage;
 use crate::proto::log_service_client::LogServiceClient;
@@ -9,15 +10,15 @@ use crate::proto::v1::policies_client::PoliciesClient;
 use crate::proto::v1::{
     AgentStatus, ApplyReply, ApplyRequest, DeleteRequest, GetStatusRequest, ListRequest, Policy,
 };
-use std::path::{Path, PathBuf};
-use tonic::transport::{Channel, Endpoint};
+use std::path::Path;
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 /// The agent cannot be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot reach the agent at `{}`", .path.display())]
+#[error("cannot reach the agent at `{address}`")]
 pub struct ConnectError {
-    path: PathBuf,
+    address: Address,
     #[source]
     source: tonic::transport::Error,
 }
@@ -48,11 +49,19 @@ impl Client {
     ///
     /// When nobody answers there.
     pub async fn connect(path: &Path) -> Result<Self, ConnectError> {
-        let connect = async {
-            Endpoint::from_shared(format!("unix:{}", path.display()))?
-                .connect()
-                .await
-        };
+        Self::connect_to(&Address::Socket(path.to_owned()), None).await
+    }
+
+    /// Connects to an agent, over TCP with certificates if there are any.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers there, or the certificates are of no use.
+    pub async fn connect_to(
+        address: &Address,
+        tls: Option<&ClientTls>,
+    ) -> Result<Self, ConnectError> {
+        let connect = async { address.endpoint(tls)?.connect().await };
         match connect.await {
             Ok(channel) => Ok(Self {
                 service: LogServiceClient::new(channel.clone()),
@@ -60,7 +69,7 @@ impl Client {
                 agent: AgentClient::new(channel),
             }),
             Err(source) => Err(ConnectError {
-                path: path.to_owned(),
+                address: address.clone(),
                 source,
             }),
         }
@@ -72,7 +81,17 @@ impl Client {
     ///
     /// What the agent answers.
     pub async fn alerts(&mut self) -> Result<Streaming<proto::Alert>, Status> {
-        Ok(self.service.watch_alerts(everything()).await?.into_inner())
+        self.alerts_of(EVERYTHING).await
+    }
+
+    /// Follows the alerts that a [`crate::Filter`] asks for.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers.
+    pub async fn alerts_of(&mut self, filter: &str) -> Result<Streaming<proto::Alert>, Status> {
+        let stream = self.service.watch_alerts(request(filter)).await?;
+        Ok(stream.into_inner())
     }
 
     /// Follows logs.
@@ -81,7 +100,17 @@ impl Client {
     ///
     /// What the agent answers.
     pub async fn logs(&mut self) -> Result<Streaming<proto::Log>, Status> {
-        Ok(self.service.watch_logs(everything()).await?.into_inner())
+        self.logs_of(EVERYTHING).await
+    }
+
+    /// Follows the logs that a [`crate::Filter`] asks for.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers.
+    pub async fn logs_of(&mut self, filter: &str) -> Result<Streaming<proto::Log>, Status> {
+        let stream = self.service.watch_logs(request(filter)).await?;
+        Ok(stream.into_inner())
     }
 
     /// Follows what the agent says about itself.
@@ -90,11 +119,17 @@ impl Client {
     ///
     /// What the agent answers.
     pub async fn messages(&mut self) -> Result<Streaming<proto::Message>, Status> {
-        Ok(self
-            .service
-            .watch_messages(everything())
-            .await?
-            .into_inner())
+        self.messages_of(EVERYTHING).await
+    }
+
+    /// Follows what the agent says about itself, from when a [`crate::Filter`] says.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers.
+    pub async fn messages_of(&mut self, filter: &str) -> Result<Streaming<proto::Message>, Status> {
+        let stream = self.service.watch_messages(request(filter)).await?;
+        Ok(stream.into_inner())
     }
 }
 
@@ -146,8 +181,10 @@ impl Client {
     }
 }
 
-fn everything() -> RequestMessage {
+const EVERYTHING: &str = "all";
+
+fn request(filter: &str) -> RequestMessage {
     RequestMessage {
-        filter: "all".to_owned(),
+        filter: filter.to_owned(),
     }
 }

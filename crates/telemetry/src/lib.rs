@@ -11,6 +11,7 @@
 //! No task is spawned here: the caller owns the futures.
 #![forbid(unsafe_code)]
 
+mod address;
 mod client;
 mod convert;
 mod counts;
@@ -29,6 +30,7 @@ mod service;
 mod sink;
 pub mod status;
 mod tcp;
+pub mod tried;
 
 /// The wire forms, generated from `proto/feeder.proto`.
 pub mod proto {
@@ -58,6 +60,7 @@ pub mod proto {
     }
 }
 
+pub use address::{Address, AddressError, ClientTls};
 pub use client::{Client, ConnectError, Received};
 pub use counts::{AlertCount, Counted, OTHER_POLICIES};
 pub use datagram::{DatagramSink, Place};

@@ -54,6 +54,11 @@ pub(super) fn uninstall(root: &Path) -> Result<String> {
     }
 }
 
+pub(super) fn is_installed(root: &Path) -> bool {
+    let there = read(&below(root, FILE)).unwrap_or_default();
+    there.is_some_and(|there| is_ours(&there))
+}
+
 fn read(file: &Path) -> Result<Option<String>> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),

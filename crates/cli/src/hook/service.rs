@@ -6,7 +6,7 @@
 //! already too, and no file of Docker or containerd needs to be edited. Where that would not work,
 //! nothing is written, and what to do by hand is said.
 
-use super::{below, remove, write};
+use super::{Wrapped, below, remove, write};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use std::fs;
@@ -119,6 +119,20 @@ pub(super) fn uninstall(root: &Path, manager: Manager) -> Result<String> {
         "removed; to have it take effect: {}",
         manager.restart
     ))
+}
+
+/// Whether it is installed, or could be.
+pub(super) fn wrapped(root: &Path, manager: Manager) -> Wrapped {
+    let files = manager.files(root);
+    let link = below(root, DIRECTORY).join(NAME);
+    if files.iter().all(|file| file.exists()) && fs::read_link(link).is_ok() {
+        return Wrapped::Yes;
+    }
+    match obstacle(root, manager) {
+        Ok(None) => Wrapped::Possible,
+        Ok(Some(why)) => Wrapped::Not(why),
+        Err(error) => Wrapped::Not(format!("{error:#}")),
+    }
 }
 
 /// Links to the hook, and says whether that changed anything.

@@ -6,16 +6,16 @@
 
 use super::input::texts;
 use super::{EXIT_FOUND, Form};
-use crate::logs::unreachable_agent;
+use crate::agents::{Agents, unreachable};
 use crate::render::harmless;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use gorget_policy::{ProblemSeverity, parse};
+use gorget_telemetry::Client;
 use gorget_telemetry::proto::v1::{DeleteRequest, Policy};
-use gorget_telemetry::{Client, DEFAULT_SOCKET};
 use serde::Serialize;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tonic::{Code, Status};
 
@@ -23,25 +23,18 @@ use tonic::{Code, Status};
 const MOST_SHOWN: usize = 1_000;
 
 #[derive(Args)]
-struct Agent {
-    /// Socket of the agent
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-    socket: PathBuf,
-}
-
-#[derive(Args)]
 pub(crate) struct Files {
     /// Files, or directories in which all `*.yaml`, `*.yml` and `*.json` count
     #[arg(value_name = "FILE", required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
-    agent: Agent,
+    agents: Agents,
 }
 
 #[derive(Args)]
 pub(crate) struct ListArguments {
     #[command(flatten)]
-    agent: Agent,
+    agents: Agents,
     #[command(flatten)]
     form: Form,
 }
@@ -59,7 +52,7 @@ struct Listed<'a> {
 /// All policies of each file, or none of it.
 pub(crate) fn apply(arguments: &Files) -> anyhow::Result<ExitCode> {
     let texts = texts(&arguments.paths)?;
-    with_agent(&arguments.agent.socket, async move |mut client| {
+    with_agent(&arguments.agents, async move |mut client| {
         let mut exit = ExitCode::SUCCESS;
         for (name, text) in texts {
             match client.apply_policies(name.clone(), text).await {
@@ -104,7 +97,7 @@ pub(crate) fn delete(arguments: &Files) -> anyhow::Result<ExitCode> {
             name: policy.name,
         }));
     }
-    with_agent(&arguments.agent.socket, async move |mut client| {
+    with_agent(&arguments.agents, async move |mut client| {
         let mut exit = ExitCode::SUCCESS;
         for policy in named {
             let what = format!("{} `{}`", policy.kind, policy.name);
@@ -123,7 +116,7 @@ pub(crate) fn delete(arguments: &Files) -> anyhow::Result<ExitCode> {
 
 /// Everything that is in force, and from which file.
 pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
-    let policies = with_agent(&arguments.agent.socket, async move |mut client| {
+    let policies = with_agent(&arguments.agents, async move |mut client| {
         client.policies().await.map_err(|status| refused(&status))
     })?;
     arguments
@@ -166,17 +159,18 @@ fn table(policies: &[Policy]) -> String {
 }
 
 fn with_agent<T>(
-    socket: &Path,
+    agents: &Agents,
     ask: impl AsyncFnOnce(Client) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    let (address, tls) = (agents.address()?, agents.tls()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
     runtime.block_on(async {
-        match Client::connect(socket).await {
+        match Client::connect_to(&address, tls.as_ref()).await {
             Ok(client) => ask(client).await,
-            Err(error) => bail!(unreachable_agent(socket, &error)),
+            Err(error) => bail!(unreachable(&address, &error)),
         }
     })
 }

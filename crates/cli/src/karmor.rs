@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Called as `karmor`: KubeArmor's command line, rewritten into ours.
+//!
+//! COMPAT: which words are understood is in docs/compat.md. What karmor does besides, and what would
+//! mean something else here, is refused and named: a script must not believe that it was done.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// The name under which it is this command line.
+const NAME: &str = "karmor";
+/// Where karmor looks for the agent when no `--gRPC` says so.
+pub(crate) const SERVICE: &str = "KUBEARMOR_SERVICE";
+const DEFAULT_SERVICE: &str = "localhost:32767";
+
+/// Whether this is the name that the program was called by.
+pub(crate) fn is_called(name: &OsString) -> bool {
+    Path::new(name).file_name().is_some_and(|name| name == NAME)
+}
+
+/// Our words for karmor's. `service` is what the environment says.
+///
+/// # Errors
+///
+/// What is not understood.
+pub(crate) fn translated(words: &[String], service: Option<&str>) -> Result<Vec<String>, String> {
+    let mut words = words.iter().map(String::as_str);
+    let first = words.next().unwrap_or("--help");
+    let rest: Vec<&str> = words.collect();
+    match (first, rest.as_slice()) {
+        ("logs", rest) => logs(rest, service),
+        ("probe", rest) => probe(rest),
+        ("vm", ["policy", verb @ ("add" | "delete"), rest @ ..]) => policy(verb, rest, service),
+        ("version", _) => Ok(vec!["version".to_owned()]),
+        ("completion", rest) => Ok([&["completion"], rest]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()),
+        ("help" | "--help" | "-h", _) => Ok(vec!["--help".to_owned()]),
+        (other, _) => Err(format!(
+            "`karmor {other}` is not understood; docs/compat.md lists what is, `gorget --help` what \
+             else there is"
+        )),
+    }
+}
+
+/// A flag and its value, which may be written `--flag=value`, and the words after it.
+struct Words<'a> {
+    rest: std::slice::Iter<'a, &'a str>,
+}
+
+impl<'a> Words<'a> {
+    /// The next word; of a flag with a value in the same word, both.
+    fn next(&mut self) -> Option<(&'a str, Option<&'a str>)> {
+        let word: &'a str = self.rest.next()?;
+        match word.split_once('=') {
+            Some((flag, value)) if flag.starts_with('-') => Some((flag, Some(value))),
+            Some(_) | None => Some((word, None)),
+        }
+    }
+
+    fn value(&mut self, flag: &str, written: Option<&'a str>) -> Result<&'a str, String> {
+        let value = written.or_else(|| self.rest.next().copied());
+        value.ok_or_else(|| format!("`{flag}` has no value"))
+    }
+}
+
+fn logs(rest: &[&str], service: Option<&str>) -> Result<Vec<String>, String> {
+    let mut words = Words { rest: rest.iter() };
+    let mut ours = vec!["logs".to_owned()];
+    let mut address = service.unwrap_or(DEFAULT_SERVICE).to_owned();
+    let mut sorts = "alerts";
+    while let Some((flag, written)) = words.next() {
+        // karmor's expressions ignore case, but for these two.
+        let field = match flag {
+            "--namespace" | "-n" => Some(("--namespace", "(?i)")),
+            "--operation" => Some(("--operation", "(?i)")),
+            "--container" => Some(("--container", "(?i)")),
+            "--pod" => Some(("--pod", "(?i)")),
+            "--resource" => Some(("--resource", "")),
+            "--source" => Some(("--source", "")),
+            _ => None,
+        };
+        match (flag, field) {
+            (_, Some((name, how))) => {
+                let value = words.value(flag, written)?;
+                ours.push(format!("{name}=~{how}{value}"));
+            }
+            ("--gRPC", None) => address = words.value(flag, written)?.to_owned(),
+            ("--json", None) => ours.push("--output=json".to_owned()),
+            ("--output" | "-o", None) => match words.value(flag, written)? {
+                "text" => {}
+                "json" => ours.push("--output=json".to_owned()),
+                other => {
+                    return Err(format!(
+                        "`--output {other}` is not understood: `text`, `json`"
+                    ));
+                }
+            },
+            ("--logFilter", None) => {
+                sorts = match words.value(flag, written)? {
+                    "policy" => "alerts",
+                    "system" => "logs",
+                    "all" => "alerts,logs",
+                    other => {
+                        return Err(format!(
+                            "`--logFilter {other}` is none of `all`, `policy`, `system`"
+                        ));
+                    }
+                }
+            }
+            ("--limit", None) => {
+                // 0 is no limit there.
+                let value = words.value(flag, written)?;
+                if value != "0" {
+                    ours.push(format!("--limit={value}"));
+                }
+            }
+            (other, None) => {
+                return Err(format!("`{other}` is not understood after `karmor logs`"));
+            }
+        }
+    }
+    ours.push(format!("--agent={address}"));
+    ours.push(format!("--type={sorts}"));
+    Ok(ours)
+}
+
+fn probe(rest: &[&str]) -> Result<Vec<String>, String> {
+    let mut words = Words { rest: rest.iter() };
+    let mut ours = vec!["probe".to_owned()];
+    while let Some((flag, written)) = words.next() {
+        match flag {
+            "--format" | "-f" => match words.value(flag, written)? {
+                "text" => {}
+                "json" => ours.push("--output=json".to_owned()),
+                "no-color" => ours.push("--color=never".to_owned()),
+                other => {
+                    return Err(format!(
+                        "`--format {other}` is none of `text`, `json`, `no-color`"
+                    ));
+                }
+            },
+            other => return Err(format!("`{other}` is not understood after `karmor probe`")),
+        }
+    }
+    Ok(ours)
+}
+
+fn policy(verb: &str, rest: &[&str], service: Option<&str>) -> Result<Vec<String>, String> {
+    let mut words = Words { rest: rest.iter() };
+    let mut ours = ["vm", "policy", verb].map(str::to_owned).to_vec();
+    // Without an address, the socket, on which policies can always be changed.
+    let mut address = service.map(str::to_owned);
+    while let Some((flag, written)) = words.next() {
+        match flag {
+            "--gRPC" => address = Some(words.value(flag, written)?.to_owned()),
+            other if other.starts_with('-') => {
+                return Err(format!(
+                    "`{other}` is not understood after `karmor vm policy {verb}`"
+                ));
+            }
+            file => ours.push(file.to_owned()),
+        }
+    }
+    ours.extend(address.map(|address| format!("--agent={address}")));
+    Ok(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours(line: &str) -> Result<String, String> {
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        translated(&words, None).map(|words| words.join(" "))
+    }
+
+    #[test]
+    fn karmors_words_become_ours() {
+        assert_eq!(
+            ours("logs --gRPC :32767 --logFilter=all --json -n shop --limit 0").unwrap(),
+            "logs --output=json --namespace=~(?i)shop --agent=:32767 --type=alerts,logs"
+        );
+        assert_eq!(
+            ours("logs").unwrap(),
+            "logs --agent=localhost:32767 --type=alerts"
+        );
+        assert_eq!(
+            ours("vm policy add a.yaml").unwrap(),
+            "vm policy add a.yaml"
+        );
+        assert_eq!(
+            ours("vm policy delete --gRPC h:1 a.yaml").unwrap(),
+            "vm policy delete a.yaml --agent=h:1"
+        );
+        assert_eq!(ours("probe -f json").unwrap(), "probe --output=json");
+        assert_eq!(ours("version").unwrap(), "version");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for line in [
+            "install",
+            "logs --labels a=b",
+            "logs --gRPC",
+            "probe --full",
+            "vm list",
+            "vm policy add --tls a.yaml",
+        ] {
+            let error = ours(line).unwrap_err();
+            assert!(error.contains('`'), "{error}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One agent that is followed, over its restarts and broken connections.
+//!
+//! When a stream ends, the connection is made again, after a growing delay, and the agent is asked for
+//! what happened since the last event of each sort; what was heard already is not told twice. What an
+//! agent told while it was not connected and does not keep is lost, and the line that says that it is
+//! followed again says so.
+
+use crate::agents::unreachable;
+use gorget_telemetry::{Address, Client, ClientTls, Received, proto};
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tonic::{Code, Status, Streaming};
+
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// Which sorts of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sorts {
+    pub(crate) alerts: bool,
+    pub(crate) logs: bool,
+    pub(crate) messages: bool,
+}
+
+impl Sorts {
+    fn names(self) -> String {
+        let all = [
+            (self.alerts, "alerts"),
+            (self.logs, "logs"),
+            (self.messages, "messages"),
+        ];
+        let names: Vec<_> = all
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, name)| *name)
+            .collect();
+        names.join(" and ")
+    }
+}
+
+/// What is heard of an agent.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Event(Received),
+    /// Something about following it.
+    Said(String),
+    /// It cannot be followed, and why.
+    Failed(String),
+}
+
+/// What is followed.
+#[derive(Clone, Debug)]
+pub(crate) struct Following {
+    pub(crate) address: Address,
+    pub(crate) tls: Option<Arc<ClientTls>>,
+    pub(crate) sorts: Sorts,
+    /// A [`gorget_telemetry::Filter`] without `since`.
+    pub(crate) filter: String,
+    pub(crate) since: Option<String>,
+}
+
+/// The streams of a connection.
+#[derive(Default)]
+struct Feed {
+    alerts: Option<Streaming<proto::Alert>>,
+    logs: Option<Streaming<proto::Log>>,
+    messages: Option<Streaming<proto::Message>>,
+}
+
+/// How far one sort of events was heard.
+#[derive(Debug, Default)]
+struct Mark {
+    second: i64,
+    /// Of events of that second.
+    seen: HashSet<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    alerts: Mark,
+    logs: Mark,
+    messages: Mark,
+}
+
+impl Following {
+    /// Follows until nobody listens any more, or the agent cannot be followed.
+    pub(crate) async fn run(self, out: Sender<Heard>) {
+        let mut marks = Marks::default();
+        let mut delay = FIRST_DELAY;
+        let mut is_first = true;
+        loop {
+            let why = match self.subscribe(&marks).await {
+                Ok(feed) => {
+                    let said = self.followed(is_first);
+                    if out.send(Heard::Said(said)).await.is_err() {
+                        return;
+                    }
+                    (is_first, delay) = (false, FIRST_DELAY);
+                    match forward(feed, &mut marks, &out).await {
+                        Some(why) => why,
+                        None => return,
+                    }
+                }
+                Err(Refused::Forever(why)) => {
+                    drop(out.send(Heard::Failed(why)).await);
+                    return;
+                }
+                Err(Refused::ForNow(why)) if is_first => {
+                    drop(out.send(Heard::Failed(why)).await);
+                    return;
+                }
+                Err(Refused::ForNow(why)) => why,
+            };
+            let seconds = delay.as_secs_f32();
+            let said = format!("{why}; trying again in {seconds} s");
+            if out.send(Heard::Said(said)).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = out.closed() => return,
+            }
+            delay = (delay * 2).min(LONGEST_DELAY);
+        }
+    }
+
+    fn followed(&self, is_first: bool) -> String {
+        let (names, address) = (self.sorts.names(), &self.address);
+        match is_first {
+            true => format!("following {names} of `{address}`"),
+            false => format!(
+                "following {names} of `{address}` again; what it told meanwhile and does not keep is \
+                 lost"
+            ),
+        }
+    }
+
+    async fn subscribe(&self, marks: &Marks) -> Result<Feed, Refused> {
+        let connected = Client::connect_to(&self.address, self.tls.as_deref()).await;
+        let mut client =
+            connected.map_err(|error| Refused::ForNow(unreachable(&self.address, &error)))?;
+        let mut feed = Feed::default();
+        if self.sorts.alerts {
+            let filter = self.filter_from(&marks.alerts);
+            feed.alerts = Some(client.alerts_of(&filter).await.map_err(refused)?);
+        }
+        if self.sorts.logs {
+            let filter = self.filter_from(&marks.logs);
+            feed.logs = Some(client.logs_of(&filter).await.map_err(refused)?);
+        }
+        if self.sorts.messages {
+            let filter = self.filter_from(&marks.messages);
+            feed.messages = Some(client.messages_of(&filter).await.map_err(refused)?);
+        }
+        Ok(feed)
+    }
+
+    /// The filter, and from when on.
+    fn filter_from(&self, mark: &Mark) -> String {
+        let since = match (mark.second, &self.since) {
+            (0, None) => return self.filter.clone(),
+            (0, Some(since)) => since.clone(),
+            (second, _) => second.to_string(),
+        };
+        format!("{},since={since}", self.filter)
+    }
+}
+
+/// Why there are no streams.
+enum Refused {
+    ForNow(String),
+    /// Asking again would not help.
+    Forever(String),
+}
+
+fn refused(status: Status) -> Refused {
+    let why = format!("the agent refused: {}", status.message());
+    match status.code() {
+        Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied => {
+            Refused::Forever(why)
+        }
+        _ => Refused::ForNow(why),
+    }
+}
+
+/// Hands on what is heard, until a stream ends: then why. Nothing when nobody listens.
+async fn forward(mut feed: Feed, marks: &mut Marks, out: &Sender<Heard>) -> Option<String> {
+    loop {
+        let event = tokio::select! {
+            event = feed.next() => event,
+            () = out.closed() => return None,
+        };
+        match event {
+            Ok(Some(event)) if marks.is_new(&event) => {
+                if out.send(Heard::Event(event)).await.is_err() {
+                    return None;
+                }
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Some("the agent ended the feed".to_owned()),
+            Err(status) => return Some(format!("the agent is gone: {}", status.message())),
+        }
+    }
+}
+
+impl Feed {
+    /// The next event of any; `None` when one of them has ended.
+    async fn next(&mut self) -> Result<Option<Received>, Status> {
+        // A stream that loses the race keeps its place: nothing is taken from it.
+        tokio::select! {
+            alert = next(&mut self.alerts) => Ok(alert?.map(|alert| Received::Alert(Box::new(alert)))),
+            log = next(&mut self.logs) => Ok(log?.map(|log| Received::Log(Box::new(log)))),
+            message = next(&mut self.messages) => Ok(message?.map(Received::Message)),
+        }
+    }
+}
+
+/// The next of a stream; never, when it is not followed.
+async fn next<T>(stream: &mut Option<Streaming<T>>) -> Result<Option<T>, Status> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Marks {
+    fn is_new(&mut self, event: &Received) -> bool {
+        let (mark, second) = match event {
+            Received::Alert(alert) => (&mut self.alerts, alert.timestamp),
+            Received::Log(log) => (&mut self.logs, log.timestamp),
+            Received::Message(message) => (&mut self.messages, message.timestamp),
+        };
+        // Only what it says is compared: two that say the same in one microsecond are one.
+        let mut hasher = DefaultHasher::new();
+        format!("{event:?}").hash(&mut hasher);
+        mark.is_new(second, hasher.finish())
+    }
+}
+
+impl Mark {
+    fn is_new(&mut self, second: i64, hash: u64) -> bool {
+        match second.cmp(&self.second) {
+            std::cmp::Ordering::Greater => {
+                self.second = second;
+                self.seen = HashSet::from([hash]);
+                true
+            }
+            std::cmp::Ordering::Equal => self.seen.insert(hash),
+            // Told late, and not for the first time only if it was asked for again: it was not.
+            std::cmp::Ordering::Less => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(second: i64, text: &str) -> Received {
+        Received::Message(proto::Message {
+            timestamp: second,
+            message: text.to_owned(),
+            ..proto::Message::default()
+        })
+    }
+
+    #[test]
+    fn what_was_heard_already_is_not_told_twice() {
+        let mut marks = Marks::default();
+        for (second, text) in [(7, "a"), (7, "b"), (8, "a")] {
+            assert!(marks.is_new(&message(second, text)));
+        }
+        assert!(!marks.is_new(&message(8, "a")));
+        assert!(marks.is_new(&message(8, "b")));
+    }
+
+    #[test]
+    fn what_is_asked_for_again_begins_at_the_last_event() {
+        let following = Following {
+            address: "/run/x.sock".parse().unwrap(),
+            tls: None,
+            sorts: Sorts::default(),
+            filter: "all,pod=web".to_owned(),
+            since: Some("5m".to_owned()),
+        };
+        let mut mark = Mark::default();
+        assert_eq!(following.filter_from(&mark), "all,pod=web,since=5m");
+        mark.is_new(17, 1);
+        assert_eq!(following.filter_from(&mark), "all,pod=web,since=17");
+        let following = Following {
+            since: None,
+            ..following
+        };
+        assert_eq!(following.filter_from(&Mark::default()), "all,pod=web");
+    }
+}
