@@ -14,6 +14,7 @@ mod abi;
 mod attach;
 mod attachable;
 mod calls;
+mod costs;
 mod decode;
 mod guard;
 mod harness;
@@ -32,6 +33,7 @@ mod tables;
 
 pub use attach::LoadError;
 pub use attachable::attachable;
+pub use costs::{Fill, Measured, ProgramCost, Statistics, are_always_on};
 pub use decode::DecodeError;
 pub use guard::Protection;
 pub use harness::Harness;

@@ -18,6 +18,7 @@ mod probe;
 mod render;
 mod summary;
 mod sysdump;
+mod top;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -56,6 +57,8 @@ enum Command {
     Summary(Box<summary::Arguments>),
     /// Write an archive of what somebody who is to help needs to see, without secrets
     Sysdump(sysdump::Arguments),
+    /// Show what the hooks cost, how full tables are, and which workloads are busiest
+    Top(top::Arguments),
     /// Work with the agent of a machine, with KubeArmor's words
     #[command(subcommand)]
     Vm(policy::Vm),
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         }
         Command::Summary(arguments) => (summary::run(&arguments), ExitCode::FAILURE),
         Command::Sysdump(arguments) => (sysdump::run(&arguments), ExitCode::FAILURE),
+        Command::Top(arguments) => (top::run(&arguments), ExitCode::FAILURE),
         Command::Vm(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
             (policy::run_vm(&command), failure)
