@@ -15,6 +15,7 @@ mod karmor;
 mod logs;
 mod policy;
 mod probe;
+mod profile;
 mod render;
 mod summary;
 mod sysdump;
@@ -53,6 +54,8 @@ enum Command {
     /// Exit status: 0 when everything can be enforced, or is, 1 when something is lost or could not be
     /// found out, 2 when the agent cannot run.
     Probe(probe::Arguments),
+    /// Show what workloads do, on a terminal
+    Profile(Box<profile::Arguments>),
     /// Count what workloads did: operations by source and resource, alerts by policy
     Summary(Box<summary::Arguments>),
     /// Write an archive of what somebody who is to help needs to see, without secrets
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
             let failure = ExitCode::from(probe::EXIT_IMPOSSIBLE);
             (probe::run(&arguments), failure)
         }
+        Command::Profile(arguments) => (profile::run(&arguments), ExitCode::FAILURE),
         Command::Summary(arguments) => (summary::run(&arguments), ExitCode::FAILURE),
         Command::Sysdump(arguments) => (sysdump::run(&arguments), ExitCode::FAILURE),
         Command::Top(arguments) => (top::run(&arguments), ExitCode::FAILURE),
