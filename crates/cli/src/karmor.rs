@@ -30,6 +30,7 @@ pub(crate) fn translated(words: &[String], service: Option<&str>) -> Result<Vec<
     match (first, rest.as_slice()) {
         ("logs", rest) => logs(rest, service),
         ("probe", rest) => probe(rest),
+        ("profile", rest) => profile(rest, service),
         ("vm", ["policy", verb @ ("add" | "delete"), rest @ ..]) => policy(verb, rest, service),
         ("version", _) => Ok(vec!["version".to_owned()]),
         ("completion", rest) => Ok([&["completion"], rest]
@@ -148,6 +149,35 @@ fn probe(rest: &[&str]) -> Result<Vec<String>, String> {
     Ok(ours)
 }
 
+fn profile(rest: &[&str], service: Option<&str>) -> Result<Vec<String>, String> {
+    let mut words = Words { rest: rest.iter() };
+    let mut ours = vec!["profile".to_owned()];
+    let mut address = service.unwrap_or(DEFAULT_SERVICE).to_owned();
+    while let Some((flag, written)) = words.next() {
+        let field = match flag {
+            "--gRPC" => {
+                words.value(flag, written)?.clone_into(&mut address);
+                continue;
+            }
+            "--namespace" | "-n" => "--namespace",
+            "--pod" => "--pod",
+            "--container" | "-c" => "--container",
+            other => {
+                return Err(format!(
+                    "`{other}` is not understood after `karmor profile`"
+                ));
+            }
+        };
+        // Nothing is everything there.
+        match words.value(flag, written)? {
+            "" => {}
+            value => ours.push(format!("{field}={value}")),
+        }
+    }
+    ours.push(format!("--agent={address}"));
+    Ok(ours)
+}
+
 fn policy(verb: &str, rest: &[&str], service: Option<&str>) -> Result<Vec<String>, String> {
     let mut words = Words { rest: rest.iter() };
     let mut ours = ["vm", "policy", verb].map(str::to_owned).to_vec();
@@ -196,6 +226,10 @@ mod tests {
             "vm policy delete a.yaml --agent=h:1"
         );
         assert_eq!(ours("probe -f json").unwrap(), "probe --output=json");
+        assert_eq!(
+            ours("profile -n shop -c=web --gRPC :1").unwrap(),
+            "profile --namespace=shop --container=web --agent=:1"
+        );
         assert_eq!(ours("version").unwrap(), "version");
     }
 
@@ -206,6 +240,7 @@ mod tests {
             "logs --labels a=b",
             "logs --gRPC",
             "probe --full",
+            "profile --save",
             "vm list",
             "vm policy add --tls a.yaml",
         ] {
