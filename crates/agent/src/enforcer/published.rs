@@ -2,7 +2,7 @@
 //! What is in force, for everybody who asks: one value, replaced as a whole when something changed.
 
 use super::{Bound, Enforcer};
-use gorget_bpf::{Measured, WorkloadIndex};
+use gorget_bpf::WorkloadIndex;
 use gorget_model::{Mode, Workload};
 use gorget_policy::Policy;
 use gorget_telemetry::proto::v1;
@@ -21,7 +21,7 @@ pub(crate) struct Published {
     about: v1::AgentStatus,
     told: watch::Sender<Arc<v1::AgentStatus>>,
     /// What can be measured of that.
-    measured: watch::Sender<Arc<Measured>>,
+    measured: watch::Sender<Arc<gorget_bpf::Measured>>,
     /// Something may have changed since it was told.
     pub(super) changed: bool,
 }
@@ -40,7 +40,7 @@ impl Published {
     }
 
     /// What can be measured, now and later.
-    pub(crate) fn measured(&self) -> watch::Receiver<Arc<Measured>> {
+    pub(crate) fn measured(&self) -> watch::Receiver<Arc<gorget_bpf::Measured>> {
         self.measured.subscribe()
     }
 }
