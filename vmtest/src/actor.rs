@@ -48,6 +48,10 @@ pub enum Operation {
     Chown,
     /// Cut it to nothing.
     Truncate,
+    /// Connect to a local socket.
+    ConnectLocal,
+    /// Send a datagram to a local socket.
+    SendLocal,
     /// Leave for another root directory: `chroot`.
     Chroot,
     /// Make a socket: family, type and protocol as numbers.
@@ -106,6 +110,8 @@ impl Operation {
             Self::Chmod => "chmod",
             Self::Chown => "chown",
             Self::Truncate => "truncate",
+            Self::ConnectLocal => "connect-local",
+            Self::SendLocal => "send-local",
             Self::Chroot => "chroot",
             Self::Socket => "socket",
             Self::KeepSocket => "keep-socket",

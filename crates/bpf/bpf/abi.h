@@ -301,6 +301,8 @@ enum abi_operation {
 	ABI_OP_SETATTR,
 	ABI_OP_SETXATTR,
 	ABI_OP_IOCTL,
+	/* A local socket is connected, or a datagram is sent to it. */
+	ABI_OP_LOCAL_CONNECT,
 	ABI_OP_MOUNT,
 	ABI_OP_UMOUNT,
 	ABI_OP_PIVOT_ROOT,
@@ -319,6 +321,8 @@ enum abi_operation {
 	ABI_OP_PRESET_PROTECT_ENV,
 	ABI_OP_PRESET_PROTECT_PROC,
 	ABI_OP_PRESET_EXEC,
+	/* Another process is traced, or its memory is reached: protectProc, too. */
+	ABI_OP_TRACE,
 	/* Against what enforces: a signal to the agent, tracing it, writing to a table, changing a
 	 * link, removing what is pinned. */
 	ABI_OP_TAMPER_SIGNAL,

@@ -13,6 +13,7 @@
 #include "metadata.h"
 #include "mounts.h"
 #include "objects.h"
+#include "local.h"
 #include "dns.h"
 #include "calls.h"
 

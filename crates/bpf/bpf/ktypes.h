@@ -92,6 +92,7 @@ enum {
 	PF_IO_WORKER = 0x00000010,
 	PF_USER_WORKER = 0x00004000,
 	PTRACE_MODE_ATTACH = 0x2,
+	PTRACE_MODE_FSCREDS = 0x8,
 };
 
 /* enum bpf_cmd */
@@ -377,6 +378,11 @@ struct sock {
 struct socket {
 	short type;
 	struct sock *sk;
+} KTYPE;
+
+/* Begins with its `struct sock`. */
+struct unix_sock {
+	struct path path;
 } KTYPE;
 
 /* Contexts of packet programs, as the kernel's UAPI has them. */

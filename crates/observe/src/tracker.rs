@@ -309,8 +309,10 @@ fn enforcer(operation: Operation) -> &'static str {
     if operation == Operation::Syscall {
         return "eBPF Monitor";
     }
-    let Operation::Preset(preset) = operation else {
-        return "BPFLSM";
+    let preset = match operation {
+        Operation::Preset(preset) => preset,
+        Operation::Trace => Preset::ProtectProc,
+        _ => return "BPFLSM",
     };
     match preset {
         Preset::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
