@@ -7,7 +7,7 @@
     reason = "drives Podman's command line tool"
 )]
 
-use gorget_vmtest::{Agent, TIMEOUT, alert_field};
+use gorget_vmtest::{Actor, Agent, Containerd, Done, Operation, TIMEOUT, alert_field};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -254,4 +254,26 @@ fn containers_of_podman_that_run_when_the_agent_starts_are_protected() {
         alert_field(&agent.alert_about("/data/secret"), "ContainerName"),
         "shop"
     );
+}
+
+#[test]
+fn containers_of_podman_and_containerd_are_protected_at_once() {
+    let _containerd = Containerd::start();
+    let mut agent = Agent::start_with("", &[("label.yaml", &by_label())]);
+    agent.wait_for("connected to containerd");
+    let podman = Podman::of_root();
+    agent.wait_for("connected to Podman");
+    podman.run();
+    agent.wait_for("in force for `shop`: by-label");
+    let (other, mut actor) = Actor::in_container("other-shop", &[("app", "web")]);
+    fs::write(other.root().join("data/secret"), "the secret").unwrap();
+    agent.wait_for("in force for `other-shop`: by-label");
+    assert!(podman.cat("/data/secret").contains(DENIED));
+    let alert = agent.alert_about("/data/secret");
+    assert_eq!(alert_field(&alert, "ContainerName"), "shop");
+    assert_eq!(actor.start_subject("/actor"), Done::Passed);
+    let done = actor.perform("/actor", Operation::Read, "/data/secret");
+    assert_eq!(done, Done::Denied);
+    let alert = agent.alert_about("/data/secret");
+    assert_eq!(alert_field(&alert, "ContainerName"), "other-shop");
 }
