@@ -443,7 +443,7 @@ fn a_container_is_selected_by_what_the_runtime_interface_says_of_it() {
         agent.wait_for("connected to containerd");
         let sleep = ["/bin/sleep", "100000"];
         let container = kubelet.start(pod, sandbox, "web", &sleep).await;
-        agent.wait_for("in force for `web`: by-name, no-secrets");
+        agent.wait_for("in force for `web`: no-secrets, by-name");
         let cat = async |file| kubelet.exec(&container, &["/bin/cat", file]).await;
         for (file, policy) in [("/data/secret", "no-secrets"), ("/data/other", "by-name")] {
             let said = cat(file).await;
