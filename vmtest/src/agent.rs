@@ -77,9 +77,13 @@ impl Agent {
 
     fn launch(dir: PathBuf, config: &str) -> Self {
         let file = Path::new("/tmp/gorget-test.yaml");
-        // The test must be able to end it.
+        // The test must be able to end it, and is about alerts unless it says otherwise.
         let mut text = config.to_owned();
-        for (key, value) in [("selfProtection", "audit"), ("logPath", "stdout")] {
+        for (key, value) in [
+            ("selfProtection", "audit"),
+            ("logPath", "stdout"),
+            ("visibility", "none"),
+        ] {
             if !config.contains(key) {
                 text.push_str(&format!("\n{key}: {value}\n"));
             }
@@ -264,6 +268,15 @@ impl Drop for Agent {
 /// When that fails.
 pub fn uninstall() {
     gorgetd("--uninstall");
+}
+
+/// Has the agent that runs read its configuration again.
+///
+/// # Panics
+///
+/// When it cannot be told.
+pub fn reload() {
+    gorgetd("--reload");
 }
 
 /// Runs another `gorgetd`, to its end.

@@ -77,6 +77,9 @@ pub enum LoadError {
     /// Programs and tables cannot be protected.
     #[error("protecting the kernel programs")]
     Guard(#[source] libbpf_rs::Error),
+    /// Repeats of what is logged cannot be told.
+    #[error("reading the numbers of repeats")]
+    Flush(#[source] std::io::Error),
     /// What is in force already cannot be taken over.
     #[error("taking over what is in force; `gorgetd --uninstall` removes it")]
     Adopt(#[source] ApplyError),
@@ -170,7 +173,7 @@ pub(crate) fn program_ids(links: &[(String, Link)]) -> Result<BTreeSet<u32>, Loa
         .map_err(LoadError::Query)
 }
 
-fn missing(what: &str) -> LoadError {
+pub(crate) fn missing(what: &str) -> LoadError {
     LoadError::Attach {
         hook: what.to_owned(),
         source: libbpf_rs::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()),
@@ -178,7 +181,7 @@ fn missing(what: &str) -> LoadError {
 }
 
 /// Attaches every program to its hook.
-fn attach(object: &Object) -> Result<Vec<(String, Link)>, LoadError> {
+pub(crate) fn attach(object: &Object) -> Result<Vec<(String, Link)>, LoadError> {
     let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
     let mut links = Vec::new();
     for program in object.progs_mut() {
@@ -201,7 +204,7 @@ fn attach(object: &Object) -> Result<Vec<(String, Link)>, LoadError> {
 
 /// What a table is pinned as: its name without what libbpf puts before those of sections; `None` for
 /// constants.
-fn pinned_as(map: &str) -> Option<&str> {
+pub(crate) fn pinned_as(map: &str) -> Option<&str> {
     if map.contains(CONSTANTS) {
         return None;
     }
