@@ -226,6 +226,15 @@ impl Agent {
         }
     }
 
+    /// Sends SIGTERM; what it says and tells until its end can still be waited for.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be told.
+    pub fn ask_to_end(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Sends SIGTERM, waits for the end, and leaves in force what it left in force.
     ///
     /// # Panics

@@ -190,8 +190,11 @@ inline_always void tell_repeats(struct log_slot *slot, u32 number)
 	};
 
 	slot->count = 0;
-	if (e.count && bpf_ringbuf_output(&logs, &e, sizeof(e), 0))
+	if (e.count && bpf_ringbuf_output(&logs, &e, sizeof(e), 0)) {
+		/* Counted so no more. */
+		count_logs(ABI_LOGS_COUNTED, -e.count);
 		lose_logs(e.count);
+	}
 }
 
 /* Fills in the actor. Gives how long the event is, 0 when it cannot be written. */
@@ -214,8 +217,8 @@ verified_once u64 fill_log(struct log_buffer *b)
 	h->pid = pid_at_level(task, level);
 	h->ppid = pid_at_level(BPF_CORE_READ(task, real_parent), level);
 	at = h->object_len;
-	/* Of an execve it is who called it. */
-	if (h->head.kind != ABI_LOG_EXEC)
+	/* Of an execve it is who called it: after one that failed, still the image. */
+	if (h->head.kind != ABI_LOG_EXEC || (h->result && !h->exe_len))
 		h->exe_len = add_exe(&b->data, at, s, task);
 	at += h->exe_len;
 	h->parent_len = add_exe(&b->data, at, s, BPF_CORE_READ(task, real_parent));

@@ -125,7 +125,10 @@ impl Logs {
             let each_cpu = loaded.counts.lookup_percpu(&key, MapFlags::ANY)?;
             let each_cpu = each_cpu.unwrap_or_default();
             let counts = each_cpu.iter().filter_map(|bytes| bytes.first_chunk());
-            Ok(counts.map(|bytes| u64::from_ne_bytes(*bytes)).sum())
+            // One processor may take back what another has counted.
+            Ok(counts.fold(0, |sum, bytes| {
+                u64::wrapping_add(sum, u64::from_ne_bytes(*bytes))
+            }))
         };
         Ok(LogCounts {
             attempted: count(abi::log_count::ABI_LOGS_ATTEMPTED)?,
