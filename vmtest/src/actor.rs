@@ -78,6 +78,11 @@ pub enum Operation {
     Capability,
     /// Execute a program with arguments, all separated by spaces.
     ExecWith,
+    /// Open files, one after the other without pause: how often, the beginning of their names, and how
+    /// many there are.
+    OpenStorm,
+    /// Execute programs like that.
+    ExecStorm,
     /// Execute a copy of a program in memory.
     ExecMemfd,
     /// The argument says how: `at once`, `later`, from a `memfd`, or from the program's own file.
@@ -125,6 +130,8 @@ impl Operation {
             Self::LookupTcp => "lookup-tcp",
             Self::Capability => "capability",
             Self::ExecWith => "exec-with",
+            Self::OpenStorm => "open-storm",
+            Self::ExecStorm => "exec-storm",
             Self::ExecMemfd => "exec-memfd",
             Self::MapExecutable => "map-executable",
             Self::Call => "call",

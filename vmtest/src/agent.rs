@@ -79,9 +79,13 @@ impl Agent {
 
     fn launch(dir: PathBuf, config: &str) -> Self {
         let file = Path::new("/tmp/gorget-test.yaml");
-        // The test must be able to end it.
+        // The test must be able to end it, and is about alerts unless it says otherwise.
         let mut text = config.to_owned();
-        for (key, value) in [("selfProtection", "audit"), ("logPath", "stdout")] {
+        for (key, value) in [
+            ("selfProtection", "audit"),
+            ("logPath", "stdout"),
+            ("visibility", "none"),
+        ] {
             if !config.contains(key) {
                 text.push_str(&format!("\n{key}: {value}\n"));
             }
@@ -225,6 +229,15 @@ impl Agent {
         }
     }
 
+    /// Sends SIGTERM; what it says and tells until its end can still be waited for.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be told.
+    pub fn ask_to_end(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Sends SIGTERM, waits for the end, and leaves in force what it left in force.
     ///
     /// # Panics
@@ -286,6 +299,15 @@ impl Drop for Agent {
 /// When that fails.
 pub fn uninstall() {
     gorgetd("--uninstall");
+}
+
+/// Has the agent that runs read its configuration again.
+///
+/// # Panics
+///
+/// When it cannot be told.
+pub fn reload() {
+    gorgetd("--reload");
 }
 
 /// Runs another `gorgetd`, to its end.

@@ -22,7 +22,7 @@ pub mod objects;
 pub mod raw_calls;
 
 pub use actor::{Actor, Done, Operation};
-pub use agent::{Agent, alert_field, uninstall};
+pub use agent::{Agent, alert_field, reload, uninstall};
 pub use container::{Container, Containerd};
 
 use std::path::Path;

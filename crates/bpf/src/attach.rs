@@ -79,6 +79,9 @@ pub enum LoadError {
     /// Programs and tables cannot be protected.
     #[error("protecting the kernel programs")]
     Guard(#[source] libbpf_rs::Error),
+    /// Repeats of what is logged cannot be told.
+    #[error("reading the numbers of repeats")]
+    Flush(#[source] std::io::Error),
     /// What is in force already cannot be taken over.
     #[error("taking over what is in force; `gorgetd --uninstall` removes it")]
     Adopt(#[source] ApplyError),
@@ -172,7 +175,7 @@ pub(crate) fn program_ids(links: &[(String, Link)]) -> Result<BTreeSet<u32>, Loa
         .map_err(LoadError::Query)
 }
 
-fn missing(what: &str) -> LoadError {
+pub(crate) fn missing(what: &str) -> LoadError {
     LoadError::Attach {
         hook: what.to_owned(),
         source: libbpf_rs::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()),
@@ -245,7 +248,7 @@ fn open_part(
 }
 
 /// Attaches every program to its hook.
-fn attach(objects: &[Object]) -> Result<Vec<(String, Link)>, LoadError> {
+pub(crate) fn attach(objects: &[Object]) -> Result<Vec<(String, Link)>, LoadError> {
     let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
     let mut links = Vec::new();
     for program in objects.iter().flat_map(Object::progs_mut) {
@@ -268,7 +271,7 @@ fn attach(objects: &[Object]) -> Result<Vec<(String, Link)>, LoadError> {
 
 /// What a table is pinned as: its name without what libbpf puts before those of sections; `None` for
 /// constants.
-fn pinned_as(map: &str) -> Option<&str> {
+pub(crate) fn pinned_as(map: &str) -> Option<&str> {
     if map.contains(CONSTANTS) {
         return None;
     }

@@ -245,6 +245,9 @@ pub enum LossStage {
     /// program on that processor: the operation was not judged (audit only), or an alert about a name
     /// that was looked up waits for the next one.
     Skipped,
+    /// The ring buffer for logs was full, or a log could not be put together: so many operations that
+    /// were to be visible are not told. Alerts have a buffer of their own.
+    Logs,
     /// A record in the ring buffer could not be decoded.
     Undecodable,
     /// The reader's queue was full.
@@ -253,12 +256,13 @@ pub enum LossStage {
 
 impl LossStage {
     /// Every stage, in the order of the kernel's counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RingFull,
         Self::PathUnknown,
         Self::NoMemory,
         Self::RulesetMissing,
         Self::Skipped,
+        Self::Logs,
         Self::Undecodable,
         Self::QueueFull,
     ];
@@ -271,6 +275,7 @@ impl LossStage {
             Self::NoMemory => "no_memory",
             Self::RulesetMissing => "ruleset_missing",
             Self::Skipped => "skipped",
+            Self::Logs => "logs",
             Self::Undecodable => "undecodable",
             Self::QueueFull => "queue_full",
         }

@@ -3,7 +3,7 @@
 
 use super::{Bound, Enforcer};
 use gorget_bpf::WorkloadIndex;
-use gorget_model::{Mode, Workload};
+use gorget_model::{Mode, Visibility, Workload};
 use gorget_policy::Policy;
 use gorget_telemetry::proto::v1;
 use std::sync::Arc;
@@ -46,6 +46,10 @@ pub(crate) fn named(policy: &Policy) -> v1::PolicyName {
     }
 }
 
+fn names(visible: Visibility) -> Vec<String> {
+    visible.names().map(str::to_owned).collect()
+}
+
 impl Enforcer {
     /// Says what is in force, if that may have changed.
     pub(super) fn publish(&mut self) {
@@ -79,6 +83,8 @@ impl Enforcer {
             runtimes: self.runtimes.values().cloned().collect(),
             starts: Some(self.lateness.told()),
             calls_trouble: self.calls_trouble.clone(),
+            container_visibility: names(self.visible.defaults.containers),
+            host_visibility: names(self.visible.defaults.host),
             ..self.published.about.clone()
         };
         self.published.told.send_replace(Arc::new(status));
