@@ -405,6 +405,10 @@ fn policies_are_applied_kept_over_a_restart_and_deleted() {
         said.contains("default/no-secrets  /var/lib/gorget/policies/"),
         "{said}"
     );
+    let (done, said) = policy(&agent, &["get", "no-secrets", "-o", "yaml"]);
+    assert!(done && said.ends_with(BLOCK_SECRET), "{said}");
+    assert!(said.contains("# origin: applied by a client"), "{said}");
+    assert!(said.contains("# in force: for 1 workload: "), "{said}");
 
     agent.kill();
     let mut agent = Agent::start_again("");

@@ -37,6 +37,9 @@ struct File {
     seen: String,
     /// What is in force.
     policies: Vec<Arc<Policy>>,
+    /// The version that says it, and the how manyth it is that was put in force.
+    text: String,
+    generation: u64,
     /// A version of it was taken.
     good: bool,
     /// What keeps the version that was looked at last from being taken.
@@ -79,6 +82,12 @@ impl PolicyDir {
     pub(crate) fn by_file(&self) -> impl Iterator<Item = (&Path, &Arc<Policy>)> {
         let files = self.files.iter();
         files.flat_map(|(path, file)| file.policies.iter().map(|policy| (path.as_path(), policy)))
+    }
+
+    /// The version of a file that is in force, and the how manyth it is.
+    pub(crate) fn given(&self, path: &Path) -> Option<(&str, u64)> {
+        let file = self.files.get(path)?;
+        Some((&file.text, file.generation))
     }
 
     /// Files that say something else than what is in force.
@@ -213,6 +222,7 @@ impl PolicyDir {
             scan.changed |= policies != file.policies;
             file.policies = policies;
             file.good = true;
+            file.taken(file.seen.clone());
             if let Some(copy) = copy
                 && let Err(error) = durable::write(&copy, file.seen.as_bytes())
             {
@@ -243,7 +253,16 @@ impl File {
         if !parsed.problems.iter().any(is_error) {
             self.policies = parsed.policies.into_iter().map(Arc::new).collect();
             self.good = true;
+            self.taken(text);
             scan.changed |= !self.policies.is_empty();
+        }
+    }
+
+    /// A version is in force; after a restart it may be the one that was.
+    fn taken(&mut self, text: String) {
+        if self.generation == 0 || text != self.text {
+            self.generation += 1;
+            self.text = text;
         }
     }
 }
@@ -377,9 +396,13 @@ mod tests {
             assert_eq!(dir.in_force(), ["one"]);
             assert!(dir.state.scan().problems.is_empty());
         }
-        dir.write("a.yaml", &POLICY.replace("NAME", "mended"));
+        let path = dir.temp.path().join("a.yaml");
+        assert_eq!(dir.state.given(&path), Some((good.as_str(), 1)));
+        let mended = POLICY.replace("NAME", "mended");
+        dir.write("a.yaml", &mended);
         assert!(dir.state.scan().changed);
         assert_eq!(dir.in_force(), ["mended"]);
+        assert_eq!(dir.state.given(&path), Some((mended.as_str(), 2)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! One task owns both, so that a change is put in force before the next is looked at. What clients
 //! apply is answered when it is in force.
 
+use crate::documents::documents;
 use crate::enforcer::{Command, named};
 use crate::policies::{PolicyDir, Scan};
 use crate::report::Reporter;
@@ -12,7 +13,7 @@ use anyhow::Context as _;
 use gorget_engine::{Backend, limits};
 use gorget_policy::Policy;
 use gorget_telemetry::policies::Asked;
-use gorget_telemetry::proto::v1::{Limit, PolicyState, Refused};
+use gorget_telemetry::proto::v1::{GetRequest, Given, Limit, PolicyState, Refused};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Below the state directory: what clients applied, and what files said last.
 const APPLIED: &str = "policies";
 const LAST_GOOD: &str = "last-good";
+/// Where a policy comes from, as it is told.
+const DIRECTORY: &str = "directory";
+const APPLIED_BY_CLIENT: &str = "applied";
 
 /// All policies, by where they come from.
 #[derive(Debug)]
@@ -128,6 +132,7 @@ impl Sources {
                 self.look().await?;
                 let (Ok(()) | Err(_)) = answer.send(status);
             }
+            Asked::Get(request, answer) => drop(answer.send(self.given(&request))),
             Asked::List(answer) => {
                 let all = self.dir.by_file().chain(self.applied.by_file());
                 let listed = all.map(|(file, policy)| store::listed(policy, file));
@@ -135,6 +140,26 @@ impl Sources {
             }
         }
         Ok(())
+    }
+
+    /// Policies of a name, as they were given.
+    fn given(&self, request: &GetRequest) -> Vec<Given> {
+        let origins = [(&self.dir, DIRECTORY), (&self.applied, APPLIED_BY_CLIENT)];
+        let given = origins.into_iter().flat_map(|(dir, origin)| {
+            let asked = dir
+                .by_file()
+                .filter(|(_, policy)| is_asked_for(request, policy));
+            asked.map(move |(file, policy)| {
+                let (text, generation) = dir.given(file).unwrap_or_default();
+                Given {
+                    policy: Some(store::listed(policy, file)),
+                    origin: origin.to_owned(),
+                    generation,
+                    text: text_of(text, policy),
+                }
+            })
+        });
+        given.collect()
     }
 
     /// Looks at both directories, and waits until what changed is in force.
@@ -195,6 +220,29 @@ impl Sources {
             reporter.error(problem);
         }
     }
+}
+
+fn is_asked_for(request: &GetRequest, policy: &Policy) -> bool {
+    let GetRequest {
+        name,
+        kind,
+        namespace,
+    } = request;
+    policy.name == *name
+        && (kind.is_empty() || policy.kind.name() == kind)
+        && (namespace.is_empty() || policy.namespace.as_ref() == Some(namespace))
+}
+
+/// The document of a policy in its file's text; the whole text where it cannot be cut.
+fn text_of(text: &str, policy: &Policy) -> String {
+    let documents = documents(text).unwrap_or_default();
+    let document = documents.iter().find(|(_, said)| {
+        let described = store::described(said);
+        described.kind == policy.kind.name()
+            && described.name == policy.name
+            && described.namespace == policy.namespace.as_deref().unwrap_or_default()
+    });
+    document.map_or(text, |(document, _)| document).to_owned()
 }
 
 /// Watches a policy directory. Without it changes are not noticed, and that is said.

@@ -4,6 +4,7 @@
 //!
 //! A policy is a file, named after its kind, namespace and name. Policies that come together are all checked before any is written.
 
+use crate::documents::documents;
 use crate::durable;
 use gorget_policy::{Policy as Parsed, ProblemSeverity, parse};
 use gorget_telemetry::policies::Refusal;
@@ -73,22 +74,19 @@ impl Store {
         if !errors.is_empty() {
             return Err(Refusal::Invalid(errors.join("\n")));
         }
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text)
-            .map_err(|error| Refusal::Invalid(format!("`{name}`: {error}")))?;
         let mut policies = Vec::new();
-        for document in documents.iter().filter(|document| !document.is_null()) {
-            let policy = described(document);
+        for (document, text) in given(name, text)? {
+            let policy = described(&document);
             let file = self.file(&policy.kind, &policy.namespace, &policy.name);
-            policies.push((file, policy, document));
+            policies.push((file, policy, text));
         }
         let mut reply = ApplyReply {
             policies: Vec::new(),
             warnings: of(ProblemSeverity::Warning),
         };
-        for (file, mut policy, document) in policies {
+        for (file, mut policy, text) in policies {
             policy.replaced = file.exists();
             policy.file = file.display().to_string();
-            let text = format!("{document:#}\n");
             durable::write(&file, text.as_bytes()).map_err(|error| {
                 Refusal::Failed(format!("cannot write `{}`: {error}", file.display()))
             })?;
@@ -134,7 +132,7 @@ impl Store {
                     "metadata": metadata,
                     "spec": without_nothing(event.object.spec),
                 });
-                let text = document.to_string();
+                let text = format!("{document:#}\n");
                 let applied = self.apply(&ApplyRequest { name, text });
                 match applied {
                     Ok(reply) if reply.policies.iter().any(|policy| policy.replaced) => {
@@ -177,12 +175,29 @@ impl Store {
             namespace => format!("{}:", safe(namespace)),
         };
         self.dir
-            .join(format!("{}:{namespace}{}.json", safe(kind), safe(name)))
+            .join(format!("{}:{namespace}{}.yaml", safe(kind), safe(name)))
     }
 }
 
+/// Every document of a text, and how it is kept: as it was given, with its comments, where the text can
+/// be cut.
+fn given(name: &str, text: &str) -> Result<Vec<(Value, String)>, Refusal> {
+    if let Some(documents) = documents(text) {
+        let given = documents.into_iter();
+        return Ok(given.map(|(text, said)| (said, text.to_owned())).collect());
+    }
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| Refusal::Invalid(format!("`{name}`: {error}")))?;
+    let said = documents.into_iter().filter(|said| !said.is_null());
+    let kept = said.map(|said| {
+        let text = format!("{said:#}\n");
+        (said, text)
+    });
+    Ok(kept.collect())
+}
+
 /// What a document that was checked says of itself.
-fn described(document: &Value) -> Policy {
+pub(crate) fn described(document: &Value) -> Policy {
     let text = |path: &str| {
         let value = document.pointer(path).and_then(Value::as_str);
         value.unwrap_or_default().to_owned()
@@ -287,14 +302,10 @@ mod tests {
         assert!(reply.policies.iter().all(|policy| !policy.replaced));
         assert_eq!(
             files(&store),
-            ["KubeArmorPolicy:one.json", "KubeArmorPolicy:two.json"]
+            ["KubeArmorPolicy:one.yaml", "KubeArmorPolicy:two.yaml"]
         );
-        let kept = fs::read_to_string(store.dir.join("KubeArmorPolicy:one.json")).unwrap();
-        let text = POLICY.replace("NAME", "one");
-        assert_eq!(
-            parse("a", &kept).policies[0].name,
-            parse("b", &text).policies[0].name
-        );
+        let kept = fs::read_to_string(store.dir.join("KubeArmorPolicy:one.yaml")).unwrap();
+        assert_eq!(kept, POLICY.replace("NAME", "one"));
 
         let reply = store
             .apply(&request(POLICY.replace("NAME", "one")))
@@ -306,7 +317,7 @@ mod tests {
             name: "one".to_owned(),
         };
         store.delete(&one).unwrap();
-        assert_eq!(files(&store), ["KubeArmorPolicy:two.json"]);
+        assert_eq!(files(&store), ["KubeArmorPolicy:two.yaml"]);
         assert!(matches!(store.delete(&one), Err(Refusal::NotFound(why)) if why.contains("`one`")));
     }
 
@@ -358,7 +369,7 @@ mod tests {
         );
         assert_eq!(
             files(&store),
-            ["KubeArmorHostPolicy:p.json", "KubeArmorPolicy:p.json"]
+            ["KubeArmorHostPolicy:p.yaml", "KubeArmorPolicy:p.yaml"]
         );
         assert_eq!(
             is(container, "DELETED", "p", &json!({})),

@@ -7,6 +7,7 @@
 //! everything about the program itself to standard error.
 #![forbid(unsafe_code)]
 
+mod activity;
 mod agents;
 mod generate;
 mod hook;
@@ -15,6 +16,7 @@ mod logs;
 mod policy;
 mod probe;
 mod render;
+mod summary;
 mod sysdump;
 mod version;
 
@@ -50,6 +52,8 @@ enum Command {
     /// Exit status: 0 when everything can be enforced, or is, 1 when something is lost or could not be
     /// found out, 2 when the agent cannot run.
     Probe(probe::Arguments),
+    /// Count what workloads did: operations by source and resource, alerts by policy
+    Summary(Box<summary::Arguments>),
     /// Write an archive of what somebody who is to help needs to see, without secrets
     Sysdump(sysdump::Arguments),
     /// Work with the agent of a machine, with KubeArmor's words
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
             let failure = ExitCode::from(probe::EXIT_IMPOSSIBLE);
             (probe::run(&arguments), failure)
         }
+        Command::Summary(arguments) => (summary::run(&arguments), ExitCode::FAILURE),
         Command::Sysdump(arguments) => (sysdump::run(&arguments), ExitCode::FAILURE),
         Command::Vm(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);

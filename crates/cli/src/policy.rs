@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `gorget policy`: everything about policies. Only `apply`, `delete` and `list` ask an agent.
+//! `gorget policy`: everything about policies. Only `apply`, `delete`, `list` and `get` ask an agent.
 //!
 //! One module a command; they share reading files (`input`), what can be asked on a command line
 //! (`asked`) and how answers are worded (`words`). The answers themselves come from
@@ -15,6 +15,7 @@ mod asked;
 mod check;
 mod diff;
 mod explain;
+mod get;
 mod input;
 mod schema;
 mod shadowed;
@@ -77,6 +78,10 @@ pub(crate) enum Command {
     ///
     /// Exit status: 0, 2 without an agent.
     List(applied::ListArguments),
+    /// Print a policy that the agent has in force as it was given, and what has become of it
+    ///
+    /// Exit status: 0, 1 when there is none of that name, 2 without an agent.
+    Get(get::Arguments),
 }
 
 /// `gorget vm policy`: COMPAT with `karmor vm policy`.
@@ -149,6 +154,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Apply(arguments) => applied::apply(arguments),
         Command::Delete(arguments) => applied::delete(arguments),
         Command::List(arguments) => applied::list(arguments),
+        Command::Get(arguments) => get::run(arguments),
     }
 }
 

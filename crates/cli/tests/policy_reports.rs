@@ -568,6 +568,7 @@ fn the_commands_are_in_the_help() {
               apply     Have the agent put policies in force and keep them
               delete    Have the agent end policies that were applied
               list      List the policies that the agent has in force, and where each comes from
+              get       Print a policy that the agent has in force as it was given, and what has become of it
               help      Print this message or the help of the given subcommand(s)
 
             Options:

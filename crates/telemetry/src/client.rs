@@ -8,7 +8,8 @@ use crate::proto::log_service_client::LogServiceClient;
 use crate::proto::v1::agent_client::AgentClient;
 use crate::proto::v1::policies_client::PoliciesClient;
 use crate::proto::v1::{
-    AgentStatus, ApplyReply, ApplyRequest, DeleteRequest, GetStatusRequest, ListRequest, Policy,
+    AgentStatus, ApplyReply, ApplyRequest, DeleteRequest, GetRequest, GetStatusRequest, Given,
+    ListRequest, Policy,
 };
 use std::path::Path;
 use tonic::transport::Channel;
@@ -166,6 +167,15 @@ impl Client {
     pub async fn policies(&mut self) -> Result<Vec<Policy>, Status> {
         let reply = self.policies.list(ListRequest {}).await?;
         Ok(reply.into_inner().policies)
+    }
+
+    /// Policies in force of a name, as they were given; none when there is none.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers.
+    pub async fn given_policies(&mut self, request: GetRequest) -> Result<Vec<Given>, Status> {
+        Ok(self.policies.get(request).await?.into_inner().policies)
     }
 }
 

@@ -215,8 +215,13 @@ impl Feeder {
             let kept = shared.history.since(since);
             kept.filter(|event| wanted.is(event)).cloned().collect()
         });
+        let only_kept = wanted.filter.only_kept();
         let mut subscription = shared.add(&self.shared, name, wanted, QUEUE);
         subscription.before = before.unwrap_or_default();
+        if only_kept {
+            // Nothing comes in any more, and what is not wanted is not lost.
+            subscription.queue.close();
+        }
         Ok(subscription)
     }
 
@@ -461,6 +466,28 @@ mod tests {
                 assert_eq!(text(subscription.next().await), *text_of);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn who_wants_only_what_is_kept_gets_that_and_an_end() {
+        let feeder = Feeder::new().with_history(Limits {
+            events: 3,
+            bytes: 1 << 20,
+        });
+        (0..5).for_each(|number| feeder.publish(message(number)));
+        let filter = Filter::parse("all,kept").unwrap();
+        let wanted = Wanted {
+            messages: true,
+            ..Wanted::nothing(filter)
+        };
+        let since = wanted.filter.since(0);
+        let mut subscription = feeder.follow("test", wanted, since).unwrap();
+        feeder.publish(message(5));
+        for expected in ["2", "3", "4"] {
+            assert_eq!(text(subscription.next().await), expected);
+        }
+        assert_eq!(subscription.next().await, None);
+        assert_eq!(feeder.lost(), 0);
     }
 
     #[test]

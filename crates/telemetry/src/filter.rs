@@ -9,6 +9,7 @@
 //! | `namespace=default` | with exactly this value |
 //! | `resource=~^/etc/` | with a value in which the regular expression is found, anchored or not |
 //! | `since=5m`, `since=1767323045` | that happened since then, as far as they are kept, and all later ones |
+//! | `kept` | and no later ones: the stream ends; without `since`, all that are kept |
 //!
 //! Fields are `namespace`, `pod`, `container`, `operation`, `policy`, `action`, `result`, `source` and
 //! `resource`; the names of the protobuf messages (`NamespaceName`, `policyName`) mean the same. Terms about one field are
@@ -31,6 +32,8 @@ const MAX_TERMS: usize = 32;
 /// What one compiled expression may take, as for expressions in policies.
 const MAX_COMPILED: usize = 64 << 10;
 const MICROS: i64 = 1_000_000;
+/// The term that asks for nothing later.
+const KEPT: &str = "kept";
 
 /// Which sort of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,6 +164,7 @@ pub struct Filter {
     /// By field, so that alternatives are beside each other.
     terms: Vec<(Field, Vec<Value>)>,
     since: Option<Since>,
+    only_kept: bool,
 }
 
 /// A text that is no filter.
@@ -170,7 +174,7 @@ pub enum FilterError {
     /// A word that is neither a sort nor a term.
     #[error(
         "unknown filter `{0}`, allowed are `all`, `policy`, `system`, and terms such as \
-         `namespace=default` or `resource=~^/etc/`"
+         `namespace=default` or `resource=~^/etc/` and `kept`"
     )]
     Unknown(String),
     /// Two words for the sort.
@@ -241,6 +245,7 @@ impl Filter {
             match term.split_once('=') {
                 Some((field, value)) => filter.add(field.trim(), value)?,
                 None if term.trim().is_empty() => {}
+                None if term.trim() == KEPT => filter.only_kept = true,
                 None => {
                     let term = term.trim();
                     let named = Sort::ALL.into_iter().find(|(name, _)| *name == term);
@@ -296,9 +301,15 @@ impl Filter {
         self.sort
     }
 
+    /// Whether it asks for nothing that happens from now on.
+    pub fn only_kept(&self) -> bool {
+        self.only_kept
+    }
+
     /// Since when, in microseconds since 1970, for a client that asks `now`.
     pub fn since(&self, now: i64) -> Option<i64> {
-        self.since.map(|since| match since {
+        let everything = self.only_kept.then_some(Since::At(i64::MIN));
+        self.since.or(everything).map(|since| match since {
             Since::Ago(seconds) => now.saturating_sub(seconds.saturating_mul(MICROS)),
             Since::At(micros) => micros,
         })

@@ -8,7 +8,8 @@ use crate::proto::policy::policy_service_server::PolicyService;
 use crate::proto::policy::{self as kubearmor, PolicyStatus, Response as KubeArmorReply};
 use crate::proto::v1::policies_server::Policies;
 use crate::proto::v1::{
-    ApplyReply, ApplyRequest, DeleteReply, DeleteRequest, ListReply, ListRequest,
+    ApplyReply, ApplyRequest, DeleteReply, DeleteRequest, GetReply, GetRequest, Given, ListReply,
+    ListRequest,
 };
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
@@ -23,6 +24,8 @@ pub enum Asked {
     Delete(DeleteRequest, oneshot::Sender<Result<(), Refusal>>),
     /// What is in force.
     List(oneshot::Sender<Vec<crate::proto::v1::Policy>>),
+    /// Those of a name, as they were given.
+    Get(GetRequest, oneshot::Sender<Vec<Given>>),
     /// One of KubeArmor's events: the kind that the call is for, and its JSON.
     Event(&'static str, Vec<u8>, oneshot::Sender<PolicyStatus>),
 }
@@ -127,5 +130,11 @@ impl Policies for Forward {
     async fn list(&self, _request: Request<ListRequest>) -> Result<Response<ListReply>, Status> {
         let policies = self.ask(Asked::List).await?;
         Ok(Response::new(ListReply { policies }))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetReply>, Status> {
+        let request = request.into_inner();
+        let policies = self.ask(|answer| Asked::Get(request, answer)).await?;
+        Ok(Response::new(GetReply { policies }))
     }
 }

@@ -5,7 +5,7 @@
 use gorget_telemetry::policies::{Asked, Refusal};
 use gorget_telemetry::proto::policy::policy_service_client::PolicyServiceClient;
 use gorget_telemetry::proto::policy::{Policy, PolicyStatus};
-use gorget_telemetry::proto::v1::{self, ApplyReply, DeleteRequest};
+use gorget_telemetry::proto::v1::{self, ApplyReply, DeleteRequest, GetRequest, Given};
 use gorget_telemetry::{Client, Feeder, bind, serve};
 use std::path::Path;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -31,6 +31,13 @@ async fn answer(mut asked: Receiver<Asked>) {
             }
             Asked::Delete(policy, answer) => {
                 answer.send(Err(Refusal::NotFound(policy.name))).unwrap();
+            }
+            Asked::Get(request, answer) => {
+                let given = Given {
+                    text: format!("name: {}", request.name),
+                    ..Given::default()
+                };
+                answer.send(vec![given]).unwrap();
             }
             Asked::List(answer) => {
                 let name = "one".to_owned();
@@ -114,6 +121,12 @@ async fn our_client_learns_why_not() {
             .await;
         assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
         assert_eq!(client.policies().await.unwrap()[0].name, "one");
+        let one = GetRequest {
+            name: "one".to_owned(),
+            ..GetRequest::default()
+        };
+        let given = client.given_policies(one).await.unwrap();
+        assert_eq!(given[0].text, "name: one");
     })
     .await;
 }

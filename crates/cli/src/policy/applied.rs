@@ -158,7 +158,7 @@ fn table(policies: &[Policy]) -> String {
     lines.collect()
 }
 
-fn with_agent<T>(
+pub(super) fn with_agent<T>(
     agents: &Agents,
     ask: impl AsyncFnOnce(Client) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -175,7 +175,7 @@ fn with_agent<T>(
     })
 }
 
-fn refused(status: &Status) -> anyhow::Error {
+pub(super) fn refused(status: &Status) -> anyhow::Error {
     anyhow!("the agent refused: {}", status.message())
 }
 
