@@ -324,10 +324,12 @@ fn enforcer(operation: Operation) -> &'static str {
     if operation == Operation::Syscall {
         return "eBPF Monitor";
     }
-    let preset = match operation {
-        Operation::Preset(preset) => preset,
-        Operation::Trace => Preset::ProtectProc,
-        _ => return "BPFLSM",
+    let preset = if let Operation::Preset(preset) = operation {
+        preset
+    } else if operation == Operation::Trace {
+        Preset::ProtectProc
+    } else {
+        return "BPFLSM";
     };
     match preset {
         Preset::AnonymousMapExec => "PRESET-AnonMapExecutionPreset",
