@@ -9,9 +9,10 @@
     reason = "drives the runtimes' command line tools"
 )]
 
-use gorget_vmtest::{Agent, Containerd, TIMEOUT, alert_field, only_in_the_guest, times};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use gorget_vmtest::{
+    Agent, Containerd, TIMEOUT, alert_field, only_in_the_guest, packed, small_root, times,
+};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -304,36 +305,10 @@ fn done(program: &str, arguments: &[&str]) -> String {
 fn import() {
     let place = PathBuf::from("/tmp/pod-image");
     drop(fs::remove_dir_all(&place));
-    let root = place.join("root");
-    for dir in [
-        "root/bin",
-        "root/data",
-        "root/tmp",
-        "root/etc",
-        "blobs/sha256",
-    ] {
-        fs::create_dir_all(place.join(dir)).unwrap();
-    }
-    let busybox = root.join("bin/busybox");
-    fs::copy("/bin/busybox", &busybox).unwrap();
-    fs::set_permissions(busybox, Permissions::from_mode(0o755)).unwrap();
-    for applet in ["cat", "sleep"] {
-        symlink("busybox", root.join("bin").join(applet)).unwrap();
-    }
-    symlink("data", root.join("shortcut")).unwrap();
-    fs::write(root.join("data/secret"), SECRET).unwrap();
-    fs::write(root.join("data/other"), "the other").unwrap();
-    let layer = place.join("layer");
-    done(
-        "tar",
-        &[
-            "-C",
-            root.to_str().unwrap(),
-            "-cf",
-            layer.to_str().unwrap(),
-            ".",
-        ],
-    );
+    fs::create_dir_all(place.join("blobs/sha256")).unwrap();
+    let root = place.join("layer");
+    small_root(&root);
+    let layer = packed(&root);
     fs::remove_dir_all(&root).unwrap();
     let layer = blob(&place, &layer);
     let file = place.join("next");
@@ -367,12 +342,9 @@ fn import() {
         r#"{"imageLayoutVersion":"1.0.0"}"#,
     )
     .unwrap();
-    let archive = "/tmp/pod-image.tar";
-    done("tar", &["-C", place.to_str().unwrap(), "-cf", archive, "."]);
-    done(
-        "ctr",
-        &["--namespace", "k8s.io", "images", "import", archive],
-    );
+    let archive = packed(&place);
+    let import = ["--namespace", "k8s.io", "images", "import"];
+    done("ctr", &[&import[..], &[archive.to_str().unwrap()]].concat());
 }
 
 /// Moves a file to where its digest says, and gives digest and size.
