@@ -3,8 +3,9 @@
 #![cfg(test)]
 
 use gorget_telemetry::Client;
-use gorget_telemetry::proto::v1::AgentStatus;
+use gorget_telemetry::proto::v1::{AgentStatus, Costs};
 use gorget_vmtest::{Actor, Agent, Containerd};
+use std::fs;
 use std::path::Path;
 
 /// Blocks the secret in the container `app=victim`.
@@ -68,4 +69,50 @@ fn who_asks_learns_what_is_in_force_where_and_what_is_not_as_it_should_be() {
     agent.write_policy("p.yaml", "kind: [");
     agent.wait_for("p.yaml` is not put in force");
     agent.wait_until("the refusal is told", || !status(socket).refused.is_empty());
+}
+
+/// What the programs cost, which the kernel then measures for so many seconds.
+fn costs(socket: &str, seconds: u32) -> Costs {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut client = Client::connect(Path::new(socket)).await.unwrap();
+        client.costs(seconds).await.unwrap()
+    })
+}
+
+#[test]
+fn what_hooks_cost_is_measured_while_somebody_asks_and_no_longer() {
+    let mut agent = Agent::start("");
+    let socket = agent.socket();
+    let descriptors = format!("/proc/{}/fd", agent.pid());
+    let is_measured = || {
+        let all = fs::read_dir(&descriptors).unwrap();
+        let mut targets = all.filter_map(|it| fs::read_link(it.unwrap().path()).ok());
+        targets.any(|it| it.to_string_lossy().contains("bpf-stats"))
+    };
+    assert!(!is_measured());
+    let before = costs(socket, 10);
+    assert!(is_measured());
+    assert_eq!(before.not_measured, "");
+    for _ in 0..10 {
+        fs::read("/proc/version").unwrap();
+    }
+    let after = costs(socket, 1);
+    // Every task's opening of a file runs it.
+    let opens = |costs: &Costs| {
+        let opens = costs.programs.iter().find(|it| it.name == "file_open");
+        opens.map(|it| (it.runs, it.nanos)).unwrap()
+    };
+    assert!(
+        opens(&after).0 >= opens(&before).0 + 10,
+        "{before:?} {after:?}"
+    );
+    assert!(opens(&after).1 > opens(&before).1 && after.at_nanos > before.at_nanos);
+    let workloads = after.maps.iter().find(|it| it.name == "workloads").unwrap();
+    // The host.
+    assert_eq!((workloads.entries, workloads.capacity), (1, 16_384));
+    agent.wait_until("nobody measures any more", || !is_measured());
 }

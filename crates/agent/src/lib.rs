@@ -15,6 +15,7 @@ mod announce;
 mod apparmor;
 mod clock;
 mod config;
+mod costs;
 mod documents;
 mod durable;
 mod enforcer;

@@ -5,6 +5,7 @@ use crate::announce::Announcements;
 use crate::apparmor::{self, AppArmor};
 use crate::clock;
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
+use crate::costs::Costs;
 use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
 use crate::listen::HealthPort;
 use crate::logs;
@@ -280,6 +281,7 @@ async fn live(
     let (log_readers, logs_to_read) = channel();
     let fixed = status::fixed(&config, &node, programs, profiles.is_some());
     let (published, in_force) = Published::new(fixed);
+    let costs = Costs::new(published.measured());
     let limits_of = match profiles {
         Some(_) => gorget_engine::Backend::AppArmor,
         None => gorget_engine::Backend::BpfLsm,
@@ -361,6 +363,7 @@ async fn live(
         feeder: feeder.clone(),
         outputs: outputs.clone(),
         lost,
+        costs,
         started_ns,
     };
     let (asking, asked) = mpsc::channel(QUESTIONS);

@@ -6,6 +6,7 @@
 
 use crate::clock;
 use crate::config::{Config, OnStop, SelfProtection};
+use crate::costs::Costs;
 use crate::enforcer::{APPARMOR, AUDIT_ONLY, BPF};
 use crate::outputs::Outputs;
 use crate::sources::Told;
@@ -38,6 +39,7 @@ pub(crate) struct About {
     pub(crate) feeder: Feeder,
     pub(crate) outputs: Outputs,
     pub(crate) lost: Arc<Unheard>,
+    pub(crate) costs: Costs,
     /// When the agent started, in nanoseconds since boot.
     pub(crate) started_ns: u64,
 }
@@ -175,7 +177,7 @@ impl About {
     /// Everything that is measured, now.
     pub(crate) fn metrics(&self) -> Metrics {
         let (counted, lost) = (self.feeder.counted(), self.feeder.lost());
-        Metrics::new(&self.now(), &counted, lost)
+        Metrics::new(&self.now(), &counted, lost).with_costs(&self.costs.now())
     }
 
     /// The machine, for those who say where events come from.
@@ -269,9 +271,11 @@ impl About {
     pub(crate) async fn answer(mut self, mut asked: mpsc::Receiver<Asked>, services: Services) {
         loop {
             services.set_enforcement(self.health().healthy).await;
+            let costs = self.costs.clone();
             let (in_force, policies) = (&mut self.in_force, &mut self.policies);
             tokio::select! {
                 Some(asked) = asked.recv() => self.answer_one(asked),
+                () = costs.over() => {}
                 Ok(()) = in_force.changed() => {}
                 Ok(()) = policies.changed() => {}
                 else => break,
@@ -285,6 +289,9 @@ impl About {
     fn answer_one(&self, asked: Asked) {
         match asked {
             Asked::Status(answer) => drop(answer.send(self.now())),
+            Asked::Costs(request, answer) => {
+                drop(answer.send(self.costs.answer(&request, &self.feeder)));
+            }
             Asked::Probe(answer) => drop(answer.send(self.probe())),
         }
     }
@@ -378,6 +385,7 @@ mod tests {
             feeder: Feeder::new(),
             outputs: Outputs::default(),
             lost: Arc::default(),
+            costs: Costs::new(watch::channel(Arc::default()).1),
             started_ns: 0,
         }
     }

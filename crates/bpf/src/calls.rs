@@ -54,6 +54,10 @@ impl Calls {
         self.links.iter().map(|(name, _)| name.as_str())
     }
 
+    pub(crate) fn links(&self) -> &[(String, Link)] {
+        &self.links
+    }
+
     pub(crate) fn has_program(&self, id: u32) -> bool {
         self.program_ids.contains(&id)
     }

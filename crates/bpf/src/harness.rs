@@ -8,6 +8,7 @@
 
 use crate::abi::{self, harness_case};
 use crate::attach::LoadError;
+use crate::costs::Measured;
 use crate::decode::verdict;
 use crate::kernel::ApplyError;
 use crate::lower::{CATEGORIES, put};
@@ -15,8 +16,11 @@ use crate::refusal::explained;
 use crate::tables::Tables;
 use gorget_engine::{Ruleset, Variant, object_bytes};
 use gorget_model::{Access, Subject, Verdict};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object as Loaded, ObjectBuilder, ProgramInput};
+use libbpf_rs::{
+    MapCore, MapFlags, MapHandle, Object as Loaded, ObjectBuilder, Program, ProgramInput,
+};
 use std::mem::offset_of;
+use std::os::fd::AsFd as _;
 
 /// What is returned where something that must exist does not.
 const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
@@ -87,6 +91,21 @@ impl Harness {
         let verdicts = self.decide_active(active, accesses);
         self.tables.release(&rules.content_id())?;
         verdicts
+    }
+
+    /// What can be measured of its programs.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell their numbers.
+    pub fn measured(&self) -> Result<Measured, LoadError> {
+        let programs = self.object.progs().map(|program| {
+            let name = program.name().to_string_lossy().into_owned();
+            Ok((Program::id_from_fd(program.as_fd())?, name))
+        });
+        let programs = programs.collect::<libbpf_rs::Result<Vec<_>>>();
+        let programs = programs.map_err(LoadError::Query)?;
+        Ok(Measured::of_programs(programs.into_iter()))
     }
 
     /// How many accesses so far the kernel let pass by the short way, too, which looks up a path's last

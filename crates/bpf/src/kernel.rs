@@ -9,6 +9,7 @@ mod shown;
 use crate::abi;
 use crate::attach::{Attached, LoadError, program_ids};
 use crate::calls::Calls;
+use crate::costs::Measured;
 use crate::guard::Protection;
 use crate::hooks::LeftOut;
 use crate::logs::Logs;
@@ -278,6 +279,12 @@ impl Kernel {
     pub fn hooks(&self) -> impl Iterator<Item = &str> {
         let names = self.links.iter().map(|(name, _)| name.as_str());
         names.chain(self.calls.hooks()).chain(self.logs.hooks())
+    }
+
+    /// What can be measured of what is attached and in force now.
+    pub fn measured(&self) -> Measured {
+        let links = self.links.iter().chain(self.calls.links());
+        Measured::new(links, self.in_force.len(), self.tables.counts())
     }
 
     /// Programs that were left out because this kernel is older than their hooks.

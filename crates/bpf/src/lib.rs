@@ -14,6 +14,7 @@ mod abi;
 mod attach;
 mod attachable;
 mod calls;
+mod costs;
 mod decode;
 mod decode_log;
 mod guard;
@@ -34,6 +35,7 @@ mod tables;
 
 pub use attach::LoadError;
 pub use attachable::attachable;
+pub use costs::{Fill, Measured, ProgramCost, Statistics, are_always_on};
 pub use decode::DecodeError;
 pub use decode_log::LogRecord;
 pub use guard::Protection;

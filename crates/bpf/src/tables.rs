@@ -101,6 +101,16 @@ impl Tables {
         self.next_number
     }
 
+    /// How many tables there are of each size class.
+    pub(crate) fn counts(&self) -> [usize; 4] {
+        SizeClass::ALL.map(|size_class| {
+            let tables = self.installed.values();
+            tables
+                .filter(|there| there.size_class == size_class)
+                .count()
+        })
+    }
+
     /// Takes over the table that a workload's entry names, and says what is in it.
     pub(crate) fn adopt(&mut self, active: u64) -> Result<ContentId, ApplyError> {
         let place = Place::named_by(active)?;

@@ -3,7 +3,7 @@
 //! `conformance/`. Runs the C functions through `BPF_PROG_TEST_RUN`: needs root, attaches to nothing.
 #![cfg(test)]
 
-use gorget_bpf::{Harness, lower, self_test};
+use gorget_bpf::{Harness, ProgramCost, Statistics, lower, self_test};
 use gorget_engine::conformance::{Implementation, ImplementationError, Observed, Scenario, run};
 use gorget_engine::{PolicySet, Ruleset, compile, decide};
 use gorget_model::network::*;
@@ -314,6 +314,27 @@ fn random_accesses_are_decided_as_the_reference_decides() {
     let shortly = harness.passed_shortly();
     println!("{shortly} of them pass by the short way");
     assert!(shortly > 0);
+}
+
+#[test]
+fn what_programs_cost_is_measured_while_somebody_wants_it() {
+    let mut random = Random(7);
+    let mut harness = Harness::load().unwrap();
+    let measured = harness.measured().unwrap();
+    let total = |costs: Vec<ProgramCost>| {
+        let runs: u64 = costs.iter().map(|it| it.runs).sum();
+        let nanos: u64 = costs.iter().map(|it| it.nanos).sum();
+        (costs.len(), runs, nanos)
+    };
+    let statistics = Statistics::on().unwrap();
+    let (programs, runs, nanos) = total(measured.costs());
+    assert_eq!(programs, measured.programs());
+    let (rules, access) = (ruleset(&mut random), access(&mut random));
+    harness.decide(&rules, &[access]).unwrap();
+    let (_, runs_then, nanos_then) = total(measured.costs());
+    assert_eq!(runs_then, runs + 1);
+    assert!(nanos_then > nanos);
+    drop(statistics);
 }
 
 #[test]

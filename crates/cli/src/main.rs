@@ -15,9 +15,11 @@ mod karmor;
 mod logs;
 mod policy;
 mod probe;
+mod profile;
 mod render;
 mod summary;
 mod sysdump;
+mod top;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -52,10 +54,14 @@ enum Command {
     /// Exit status: 0 when everything can be enforced, or is, 1 when something is lost or could not be
     /// found out, 2 when the agent cannot run.
     Probe(probe::Arguments),
+    /// Show what workloads do, on a terminal
+    Profile(Box<profile::Arguments>),
     /// Count what workloads did: operations by source and resource, alerts by policy
     Summary(Box<summary::Arguments>),
     /// Write an archive of what somebody who is to help needs to see, without secrets
     Sysdump(sysdump::Arguments),
+    /// Show what the hooks cost, how full tables are, and which workloads are busiest
+    Top(top::Arguments),
     /// Work with the agent of a machine, with KubeArmor's words
     #[command(subcommand)]
     Vm(policy::Vm),
@@ -84,8 +90,10 @@ fn main() -> ExitCode {
             let failure = ExitCode::from(probe::EXIT_IMPOSSIBLE);
             (probe::run(&arguments), failure)
         }
+        Command::Profile(arguments) => (profile::run(&arguments), ExitCode::FAILURE),
         Command::Summary(arguments) => (summary::run(&arguments), ExitCode::FAILURE),
         Command::Sysdump(arguments) => (sysdump::run(&arguments), ExitCode::FAILURE),
+        Command::Top(arguments) => (top::run(&arguments), ExitCode::FAILURE),
         Command::Vm(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);
             (policy::run_vm(&command), failure)

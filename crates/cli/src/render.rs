@@ -61,6 +61,10 @@ impl Painter {
         Self { colored }
     }
 
+    pub(crate) fn is_colored(self) -> bool {
+        self.colored
+    }
+
     pub(crate) fn paint(self, style: Style, text: &str) -> String {
         if !self.colored || text.is_empty() {
             return text.to_owned();

@@ -6,8 +6,9 @@
 use expect_test::expect_file;
 use gorget_telemetry::proto::v1::agent_server::{Agent, AgentServer};
 use gorget_telemetry::proto::v1::{
-    AgentStatus, FeedClient, GetStatusRequest, Health, LeftOut, Limit, Loss, Node, Output as Sink,
-    PolicyName, PolicyState, Postures, Refused, Runtime, Starts, Workload,
+    AgentStatus, Costs, FeedClient, GetCostsRequest, GetStatusRequest, Health, LeftOut, Limit,
+    Loss, Node, Output as Sink, PolicyName, PolicyState, Postures, Refused, Runtime, Starts,
+    Workload,
 };
 use std::path::Path;
 use std::process::{Command, Output};
@@ -30,6 +31,13 @@ impl Agent for Played {
         _request: Request<GetStatusRequest>,
     ) -> Result<Response<AgentStatus>, Status> {
         Ok(Response::new(self.0.clone()))
+    }
+
+    async fn get_costs(
+        &self,
+        _request: Request<GetCostsRequest>,
+    ) -> Result<Response<Costs>, Status> {
+        Err(Status::unimplemented("not asked for"))
     }
 }
 

@@ -8,8 +8,8 @@ use crate::proto::log_service_client::LogServiceClient;
 use crate::proto::v1::agent_client::AgentClient;
 use crate::proto::v1::policies_client::PoliciesClient;
 use crate::proto::v1::{
-    AgentStatus, ApplyReply, ApplyRequest, DeleteRequest, GetRequest, GetStatusRequest, Given,
-    ListRequest, Policy,
+    AgentStatus, ApplyReply, ApplyRequest, Costs, DeleteRequest, GetCostsRequest, GetRequest,
+    GetStatusRequest, Given, ListRequest, Policy,
 };
 use std::path::Path;
 use tonic::transport::Channel;
@@ -188,6 +188,16 @@ impl Client {
     pub async fn status(&mut self) -> Result<AgentStatus, Status> {
         let reply = self.agent.get_status(GetStatusRequest {}).await?;
         Ok(reply.into_inner())
+    }
+
+    /// What the agent's programs cost, which the kernel then measures for so long.
+    ///
+    /// # Errors
+    ///
+    /// What the agent answers.
+    pub async fn costs(&mut self, measure_seconds: u32) -> Result<Costs, Status> {
+        let request = GetCostsRequest { measure_seconds };
+        Ok(self.agent.get_costs(request).await?.into_inner())
     }
 }
 

@@ -62,7 +62,7 @@ pub mod proto {
 
 pub use address::{Address, AddressError, ClientTls};
 pub use client::{Client, ConnectError, Received};
-pub use counts::{AlertCount, Counted, OTHER_POLICIES};
+pub use counts::{AlertCount, Counted, OTHER_POLICIES, WorkloadCount};
 pub use datagram::{DatagramSink, Place};
 pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscribers};
 pub use filter::{Field, Fields, Filter, FilterError, Sort, Wanted};

@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Kind {
     /// It only grows.
     Counter,
+    /// The same, of seconds; its values are nanoseconds.
+    Seconds,
     Gauge,
 }
 
@@ -70,17 +72,58 @@ impl Metrics {
         metrics
     }
 
+    /// With what the programs cost, where that is measured, and how full tables are.
+    #[must_use]
+    pub fn with_costs(mut self, costs: &v1::Costs) -> Self {
+        // Two builds' programs can be attached at a time, and a metric must not be there twice.
+        let mut programs: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for program in &costs.programs {
+            let (runs, nanos) = programs.entry(&program.name).or_default();
+            *runs = runs.saturating_add(program.runs);
+            *nanos = nanos.saturating_add(program.nanos);
+        }
+        let help =
+            "How long programs ran while the kernel measured that, by hook; only while it does.";
+        self.metric("gorget_hook_seconds_total", Kind::Seconds, help);
+        for (hook, (_, nanos)) in &programs {
+            self.value(&[("hook", hook)], *nanos);
+        }
+        let help =
+            "How often programs ran while the kernel measured that, by hook; only while it does.";
+        self.metric("gorget_hook_runs_total", Kind::Counter, help);
+        for (hook, (runs, _)) in &programs {
+            self.value(&[("hook", hook)], *runs);
+        }
+        self.metric(
+            "gorget_map_entries",
+            Kind::Gauge,
+            "Entries in tables of the kernel.",
+        );
+        for map in &costs.maps {
+            self.value(&[("map", &map.name)], map.entries);
+        }
+        let help = "Entries that there is room for in tables of the kernel.";
+        self.metric("gorget_map_capacity", Kind::Gauge, help);
+        for map in &costs.maps {
+            self.value(&[("map", &map.name)], map.capacity);
+        }
+        self
+    }
+
     /// In the form of Prometheus.
     pub fn text(&self) -> String {
         let mut text = Text::default();
         for metric in &self.all {
             let kind = match metric.kind {
-                Kind::Counter => "counter",
+                Kind::Counter | Kind::Seconds => "counter",
                 Kind::Gauge => "gauge",
             };
             text.head(metric.name, kind, metric.help);
             for (labels, value) in &metric.values {
-                text.value(metric.name, labels, *value);
+                match metric.kind {
+                    Kind::Seconds => text.value(metric.name, labels, of_nanos(*value)),
+                    Kind::Counter | Kind::Gauge => text.value(metric.name, labels, value),
+                }
             }
         }
         text.starts(self.starts.as_ref());
@@ -150,6 +193,8 @@ impl Metrics {
             alerts,
             logs,
             messages,
+            // There are too many of them, and they come and go.
+            workloads: _,
         } = counted;
         self.metric("gorget_alerts_total", Kind::Counter, "Alerts.");
         for alert in alerts {
@@ -266,7 +311,7 @@ impl Text {
         self.line(format_args!("# TYPE {name} {kind}"));
     }
 
-    fn value(&mut self, name: &str, labels: &[(&str, String)], value: u64) {
+    fn value(&mut self, name: &str, labels: &[(&str, String)], value: impl Display) {
         let labels: Vec<_> = labels
             .iter()
             .map(|(key, value)| format!("{key}=\"{}\"", escaped(value)))
@@ -315,6 +360,10 @@ fn seconds(micros: u64) -> String {
     let digits = format!("{whole}.{rest:06}");
     let short = digits.trim_end_matches('0').trim_end_matches('.');
     short.to_owned()
+}
+
+fn of_nanos(nanos: u64) -> String {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
 }
 
 fn escaped(value: &str) -> String {

@@ -205,13 +205,15 @@ impl Collector {
             let points = metric.values.iter().map(|(labels, value)| wire::Number {
                 start_time_unix_nano: started,
                 time_unix_nano: now,
-                as_int: Some(i64::try_from(*value).unwrap_or(i64::MAX)),
+                as_double: (metric.kind == Kind::Seconds).then(|| seconds_of(*value)),
+                as_int: (metric.kind != Kind::Seconds)
+                    .then(|| i64::try_from(*value).unwrap_or(i64::MAX)),
                 attributes: labels.iter().map(|(key, value)| pair(key, value)).collect(),
             });
             let data_points = points.collect();
             let (gauge, sum) = match metric.kind {
                 Kind::Gauge => (Some(wire::Gauge { data_points }), None),
-                Kind::Counter => (
+                Kind::Counter | Kind::Seconds => (
                     None,
                     Some(wire::Sum {
                         data_points,
@@ -241,6 +243,10 @@ impl Collector {
             }],
         }
     }
+}
+
+fn seconds_of(nanos: u64) -> f64 {
+    Duration::from_nanos(nanos).as_secs_f64()
 }
 
 /// What a collector took and did not keep.

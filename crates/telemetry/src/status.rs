@@ -14,7 +14,7 @@ use crate::proto::policy::probe_service_server::ProbeService;
 use crate::proto::state::state_agent_server::StateAgent;
 use crate::proto::state::{StateEvent, StateEvents};
 use crate::proto::v1::agent_server::Agent;
-use crate::proto::v1::{AgentStatus, GetStatusRequest, Node, Workload};
+use crate::proto::v1::{AgentStatus, Costs, GetCostsRequest, GetStatusRequest, Node, Workload};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ use tonic::{Request, Response};
 pub enum Asked {
     /// Everything.
     Status(oneshot::Sender<AgentStatus>),
+    /// What it costs.
+    Costs(GetCostsRequest, oneshot::Sender<Costs>),
     /// What `karmor probe` wants to know.
     Probe(oneshot::Sender<ProbeResponse>),
 }
@@ -72,6 +74,15 @@ impl Agent for Answering {
         _request: Request<GetStatusRequest>,
     ) -> Result<Response<AgentStatus>, tonic::Status> {
         Ok(Response::new(self.ask(Asked::Status).await?))
+    }
+
+    async fn get_costs(
+        &self,
+        request: Request<GetCostsRequest>,
+    ) -> Result<Response<Costs>, tonic::Status> {
+        let request = request.into_inner();
+        let costs = self.ask(|answer| Asked::Costs(request, answer)).await?;
+        Ok(Response::new(costs))
     }
 }
 

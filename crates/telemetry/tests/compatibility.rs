@@ -66,6 +66,13 @@ async fn answer(mut asked: mpsc::Receiver<Asked>, state: watch::Receiver<Arc<Age
                 let status = AgentStatus::clone(&state.borrow());
                 answer.send(status).unwrap();
             }
+            Asked::Costs(request, answer) => {
+                let costs = v1::Costs {
+                    at_nanos: request.measure_seconds.into(),
+                    ..v1::Costs::default()
+                };
+                answer.send(costs).unwrap();
+            }
             Asked::Probe(answer) => {
                 let data = ContainerData {
                     policy_list: vec!["one".to_owned()],
@@ -268,6 +275,7 @@ async fn the_agent_says_what_it_is_and_does() {
     with_server(async |server| {
         let mut client = Client::connect(&server.path).await.unwrap();
         let status = client.status().await.unwrap();
+        assert_eq!(client.costs(7).await.unwrap().at_nanos, 7);
         assert_eq!(status.version, "1.2.3");
         assert_eq!(status.workloads, [workload("a")]);
     })

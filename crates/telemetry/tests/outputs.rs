@@ -204,11 +204,47 @@ fn status() -> AgentStatus {
     }
 }
 
+fn costs() -> v1::Costs {
+    let program = |id, name: &str| v1::ProgramCost {
+        id,
+        name: name.to_owned(),
+        runs: 3,
+        nanos: 1_500,
+    };
+    v1::Costs {
+        // The second one of another build.
+        programs: vec![program(7, "file_open"), program(9, "file_open")],
+        maps: vec![v1::MapFill {
+            name: "workloads".to_owned(),
+            entries: 2,
+            capacity: 1024,
+        }],
+        ..v1::Costs::default()
+    }
+}
+
+#[test]
+fn what_is_not_measured_is_no_metric() {
+    let costs = v1::Costs {
+        programs: Vec::new(),
+        ..costs()
+    };
+    let metrics = Metrics::new(&status(), &Feeder::new().counted(), 0).with_costs(&costs);
+    let text = metrics.text();
+    assert!(!text.contains("gorget_hook_seconds_total{"), "{text}");
+    assert!(
+        text.contains("gorget_map_entries{map=\"workloads\"} 2"),
+        "{text}"
+    );
+}
+
 fn text() -> String {
     let feeder = Feeder::new();
     all().into_iter().for_each(|event| feeder.publish(event));
     feeder.publish(Event::Alert(host_alert()));
-    Metrics::new(&status(), &feeder.counted(), 9).text()
+    Metrics::new(&status(), &feeder.counted(), 9)
+        .with_costs(&costs())
+        .text()
 }
 
 #[test]

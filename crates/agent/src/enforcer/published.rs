@@ -2,7 +2,7 @@
 //! What is in force, for everybody who asks: one value, replaced as a whole when something changed.
 
 use super::{Bound, Enforcer};
-use gorget_bpf::WorkloadIndex;
+use gorget_bpf::{Measured, WorkloadIndex};
 use gorget_model::{Mode, Visibility, Workload};
 use gorget_policy::Policy;
 use gorget_telemetry::proto::v1;
@@ -20,6 +20,8 @@ pub(crate) struct Published {
     /// What does not change while the agent runs.
     about: v1::AgentStatus,
     told: watch::Sender<Arc<v1::AgentStatus>>,
+    /// What can be measured of that.
+    measured: watch::Sender<Arc<Measured>>,
     /// Something may have changed since it was told.
     pub(super) changed: bool,
 }
@@ -31,9 +33,15 @@ impl Published {
         let published = Self {
             about,
             told,
+            measured: watch::Sender::default(),
             changed: true,
         };
         (published, seen)
+    }
+
+    /// What can be measured, now and later.
+    pub(crate) fn measured(&self) -> watch::Receiver<Arc<Measured>> {
+        self.measured.subscribe()
     }
 }
 
@@ -88,6 +96,8 @@ impl Enforcer {
             ..self.published.about.clone()
         };
         self.published.told.send_replace(Arc::new(status));
+        let measured = Arc::new(self.kernel.measured());
+        self.published.measured.send_replace(measured);
     }
 
     fn told(&self, bound: &Bound) -> v1::Workload {

@@ -80,7 +80,8 @@ messages! {
     Number {
         #[prost(fixed64, tag = "2")] start_time_unix_nano: u64,
         #[prost(fixed64, tag = "3")] time_unix_nano: u64,
-        // Of a choice: it is sent when it is 0, too.
+        // Of a choice: one of them is sent, when it is 0, too.
+        #[prost(double, optional, tag = "4")] as_double: Option<f64>,
         #[prost(sfixed64, optional, tag = "6")] as_int: Option<i64>,
         #[prost(message, repeated, tag = "7")] attributes: Vec<KeyValue>,
     }
