@@ -69,6 +69,7 @@ fn in_a_storm_every_alert_comes_and_every_operation_is_accounted_for() {
     let mut agent = Agent::start_with(&config, &[("p.yaml", POLICY)]);
     let (container, mut actor) = Actor::in_container("storm", &[("app", "storm")]);
     agent.wait_for("in force for `storm`: watched");
+    agent.wait_for("what is visible of workloads is logged from now on");
     for n in 0..FILES {
         fs::write(container.root().join(format!("data/file-{n}")), "x").unwrap();
         let program = container.root().join(format!("data/program-{n}"));

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 const ALL: &str = "visibility: process,file,network,capabilities,dns\n";
+/// What the agent says when its programs are attached.
+const LOGGED: &str = "what is visible of workloads is logged from now on";
 /// Reads its configuration again.
 const RELOADED: &str = "the configuration was read again";
 
@@ -81,6 +83,7 @@ fn operations_are_told_with_who_did_what_and_how_it_ended() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start(ALL);
     let mut seen = Seen::start(&[]);
+    agent.wait_for(LOGGED);
     seen.has_file("/data/file");
     assert_eq!(
         seen.does(Operation::Call, "openat at /data/../data/file 0"),
@@ -140,6 +143,7 @@ fn programs_are_told_with_their_arguments_and_how_they_ended() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("visibility: process\n");
     let mut seen = Seen::start(&[]);
+    agent.wait_for(LOGGED);
     assert_eq!(
         seen.does(Operation::ExecWith, "/actor one two"),
         Done::Passed
@@ -180,6 +184,7 @@ fn sockets_capabilities_and_names_are_told() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start(ALL);
     let mut seen = Seen::start(&[]);
+    agent.wait_for(LOGGED);
     assert_eq!(seen.does(Operation::Socket, "2 1 6"), Done::Passed);
     let socket = "domain=AF_INET type=SOCK_STREAM protocol=6";
     let log = log_of(&mut agent, socket, "syscall=SYS_SOCKET");
@@ -240,6 +245,7 @@ fn what_is_visible_is_switched_while_the_agent_runs_and_labels_win() {
     let mut seen = Seen::start(&[]);
     assert_eq!(observing(), 0);
     configure("visibility: file\n");
+    agent.wait_for(LOGGED);
     agent.wait_for("visible: `file` of containers, `none` of the host");
     assert!(observing() > 10);
     drop(seen.does(Operation::Call, "rmdir /data/one"));
@@ -272,6 +278,7 @@ fn repeats_are_told_by_their_number_and_none_is_missing() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("visibility: file\n");
     let mut seen = Seen::start(&[]);
+    agent.wait_for(LOGGED);
     let (mut told, mut done) = (BTreeMap::new(), BTreeMap::new());
     for n in 0..300_u64 {
         let path = format!("/data/none-{}", n % 7);

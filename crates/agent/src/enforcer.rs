@@ -207,7 +207,7 @@ impl Enforcer {
         if let Err(error) = enforcer.kernel.protect(protection) {
             enforcer.reporter.error(with_causes(&error));
         }
-        enforcer.show(WorkloadIndex::HOST);
+        enforcer.prepare_to_show();
         enforcer
     }
 

@@ -90,6 +90,16 @@ impl Logs {
         self.trouble = self.bring_about(place).err();
     }
 
+    /// Loads the programs, which takes the kernel a second, before anybody waits for it.
+    pub(crate) fn prepare(&mut self, place: &Place) {
+        if self.loaded.is_none() {
+            match Loaded::load(place) {
+                Ok(loaded) => self.loaded = Some(loaded),
+                Err(error) => self.trouble = Some(error),
+            }
+        }
+    }
+
     /// Why what is to be visible is not. `None`: it is.
     pub(crate) fn trouble(&self) -> Option<&LoadError> {
         self.trouble.as_ref()

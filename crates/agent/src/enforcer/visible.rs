@@ -26,6 +26,7 @@ pub(super) struct Visible {
     pub(super) defaults: Defaults,
     /// Where the channel of logs goes when it is open.
     readers: Sender<LogReader>,
+    is_told: bool,
     trouble: String,
     repeats_ns: u64,
 }
@@ -35,6 +36,7 @@ impl Visible {
         Self {
             defaults,
             readers,
+            is_told: false,
             trouble: String::new(),
             repeats_ns: 0,
         }
@@ -69,6 +71,22 @@ impl Enforcer {
             self.reporter.error("nobody reads logs any more");
         }
         self.look_for_trouble_with_logs();
+        let is_told = self.kernel.is_showing();
+        if is_told != std::mem::replace(&mut self.visible.is_told, is_told) {
+            self.reporter.info(match is_told {
+                true => "what is visible of workloads is logged from now on",
+                false => "nothing is visible any more",
+            });
+        }
+    }
+
+    /// Has the programs ready that the first container's operations are logged by: while they are
+    /// loaded, no rules are put in force.
+    pub(super) fn prepare_to_show(&mut self) {
+        if self.visible.defaults.containers != Visibility::NONE {
+            self.kernel.prepare_to_show();
+        }
+        self.show(WorkloadIndex::HOST);
     }
 
     /// Other defaults are wanted, without a restart.

@@ -14,6 +14,16 @@ impl Kernel {
         self.logs.show(index, visible, &self.place);
     }
 
+    /// Makes ready for [`Kernel::show`], which otherwise takes a second the first time.
+    pub fn prepare_to_show(&mut self) {
+        self.logs.prepare(&self.place);
+    }
+
+    /// Whether anything is told of what workloads do.
+    pub fn is_showing(&self) -> bool {
+        self.logs.hooks().next().is_some()
+    }
+
     /// Why nothing is told of what is to be visible. `None`: it is told. Tried again by the next
     /// [`Kernel::show`].
     pub fn trouble_with_logs(&self) -> Option<&LoadError> {
