@@ -48,6 +48,10 @@ pub enum Operation {
     Chown,
     /// Cut it to nothing.
     Truncate,
+    /// Connect to a local socket.
+    ConnectLocal,
+    /// Send a datagram to a local socket.
+    SendLocal,
     /// Leave for another root directory: `chroot`.
     Chroot,
     /// Make a socket: family, type and protocol as numbers.
@@ -74,6 +78,11 @@ pub enum Operation {
     Capability,
     /// Execute a program with arguments, all separated by spaces.
     ExecWith,
+    /// Open files, one after the other without pause: how often, the beginning of their names, and how
+    /// many there are.
+    OpenStorm,
+    /// Execute programs like that.
+    ExecStorm,
     /// Execute a copy of a program in memory.
     ExecMemfd,
     /// The argument says how: `at once`, `later`, from a `memfd`, or from the program's own file.
@@ -106,6 +115,8 @@ impl Operation {
             Self::Chmod => "chmod",
             Self::Chown => "chown",
             Self::Truncate => "truncate",
+            Self::ConnectLocal => "connect-local",
+            Self::SendLocal => "send-local",
             Self::Chroot => "chroot",
             Self::Socket => "socket",
             Self::KeepSocket => "keep-socket",
@@ -119,6 +130,8 @@ impl Operation {
             Self::LookupTcp => "lookup-tcp",
             Self::Capability => "capability",
             Self::ExecWith => "exec-with",
+            Self::OpenStorm => "open-storm",
+            Self::ExecStorm => "exec-storm",
             Self::ExecMemfd => "exec-memfd",
             Self::MapExecutable => "map-executable",
             Self::Call => "call",

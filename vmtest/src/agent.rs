@@ -13,7 +13,7 @@ use std::time::Instant;
 /// Socket of the feed.
 const SOCKET: &str = "/run/gorget/test.sock";
 
-/// The agent. When it is dropped it is killed, and what it had in force is removed.
+/// The agent. When it is dropped it ends, and leaves nothing that could disturb the next test.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
@@ -21,6 +21,8 @@ pub struct Agent {
     alerts: Lines,
     policies: PathBuf,
     leaves_nothing: bool,
+    /// It was configured otherwise than most: the next one begins with nothing.
+    is_unusual: bool,
 }
 
 impl Agent {
@@ -77,9 +79,13 @@ impl Agent {
 
     fn launch(dir: PathBuf, config: &str) -> Self {
         let file = Path::new("/tmp/gorget-test.yaml");
-        // The test must be able to end it.
+        // The test must be able to end it, and is about alerts unless it says otherwise.
         let mut text = config.to_owned();
-        for (key, value) in [("selfProtection", "audit"), ("logPath", "stdout")] {
+        for (key, value) in [
+            ("selfProtection", "audit"),
+            ("logPath", "stdout"),
+            ("visibility", "none"),
+        ] {
             if !config.contains(key) {
                 text.push_str(&format!("\n{key}: {value}\n"));
             }
@@ -100,6 +106,7 @@ impl Agent {
             child,
             policies: dir,
             leaves_nothing: true,
+            is_unusual: config.contains("selfProtection") || config.contains("onStop"),
         }
     }
 
@@ -222,6 +229,15 @@ impl Agent {
         }
     }
 
+    /// Sends SIGTERM; what it says and tells until its end can still be waited for.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be told.
+    pub fn ask_to_end(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Sends SIGTERM, waits for the end, and leaves in force what it left in force.
     ///
     /// # Panics
@@ -245,8 +261,27 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Whether it leaves rules in force that are not for containers of the test that ends.
+    fn has_host_policies(&self) -> bool {
+        let files = fs::read_dir(&self.policies).into_iter().flatten().flatten();
+        files
+            .filter_map(|file| fs::read_to_string(file.path()).ok())
+            .any(|text| text.contains("HostPolicy"))
+    }
+}
+
+/// The programs stay for the next one to take over: loading them is what takes long. Rules for
+/// containers bind nobody once their containers have ended.
 impl Drop for Agent {
     fn drop(&mut self) {
+        let unclear = self.is_unusual || self.has_host_policies() || std::thread::panicking();
+        if self.leaves_nothing && !unclear && self.is_running() {
+            // It delivers what was decided, so that the next one does not.
+            self.signal(Signal::TERM);
+            drop(self.child.wait());
+            return;
+        }
         if self.child.kill().is_err() {
             gorgetd("--stop");
         }
@@ -264,6 +299,15 @@ impl Drop for Agent {
 /// When that fails.
 pub fn uninstall() {
     gorgetd("--uninstall");
+}
+
+/// Has the agent that runs read its configuration again.
+///
+/// # Panics
+///
+/// When it cannot be told.
+pub fn reload() {
+    gorgetd("--reload");
 }
 
 /// Runs another `gorgetd`, to its end.

@@ -20,10 +20,12 @@ pub mod files;
 mod lines;
 pub mod objects;
 pub mod raw_calls;
+mod small_root;
 
 pub use actor::{Actor, Done, Operation};
-pub use agent::{Agent, alert_field, uninstall};
+pub use agent::{Agent, alert_field, reload, uninstall};
 pub use container::{Container, Containerd};
+pub use small_root::{packed, small_root};
 
 use std::path::Path;
 use std::time::Duration;

@@ -12,6 +12,7 @@ use rustix::net::{
     getsockname, listen, recv, send, sendto, socket_with,
 };
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZero;
@@ -41,6 +42,8 @@ pub fn perform(operation: &str, argument: &str, kept: &mut Kept) -> Option<io::R
         "lookup-tcp" => lookup(argument, Transport::Tcp),
         "capability" => use_capability(argument),
         "exec-with" => run(argument),
+        "open-storm" => storm(argument, |path| File::open(path).map(drop)),
+        "exec-storm" => storm(argument, |path| run(&format!("{path} end"))),
         "exec-memfd" => run_from_memory(argument),
         "map-executable" => map_executable(argument),
         "call" => raw_calls::native(argument),
@@ -186,6 +189,17 @@ fn run(argument: &str) -> io::Result<()> {
     ended(Command::new(program).args(words))
 }
 
+/// `TIMES BEGINNING FILES`.
+fn storm(argument: &str, each: impl Fn(&str) -> io::Result<()>) -> io::Result<()> {
+    let words: Vec<_> = argument.split(' ').collect();
+    let [times, beginning, files] = words.as_slice() else {
+        return Err(io::Error::other("how often, which, and how many?"));
+    };
+    let number = |word: &str| word.parse::<u64>().map_err(io::Error::other);
+    let (times, files) = (number(times)?, number(files)?.max(1));
+    (0..times).try_for_each(|n| each(&format!("{beginning}{}", n % files)))
+}
+
 /// Copies a program into a memfd and runs it from there.
 #[expect(
     clippy::disallowed_methods,
@@ -193,7 +207,7 @@ fn run(argument: &str) -> io::Result<()> {
 )]
 fn run_from_memory(program: &str) -> io::Result<()> {
     let memory = memfd_create("copy", MemfdFlags::empty())?;
-    let mut file = std::fs::File::from(memory);
+    let mut file = File::from(memory);
     file.write_all(&std::fs::read(program)?)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     ended(Command::new(path).arg0(program).arg("end"))
@@ -221,7 +235,7 @@ fn map_executable(way: &str) -> io::Result<()> {
                 .and_then(|memory| mmap(null, length, code, flags, memory, 0))
                 .map(drop),
             "library" => {
-                let library = std::fs::File::open("/proc/self/exe")?;
+                let library = File::open("/proc/self/exe")?;
                 mmap(null, length, code, flags, library, 0).map(drop)
             }
             _ => return Err(io::Error::other(format!("no such way: `{way}`"))),

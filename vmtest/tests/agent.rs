@@ -6,6 +6,7 @@
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
 
 const SECRET: &str = "/data/secret";
@@ -272,7 +273,19 @@ spec:
 ";
     let mut agent = Agent::start("");
     let mut victim = Victim::start();
-    fs::create_dir(victim.container.root().join("data/dir")).unwrap();
+    let data = victim.container.root().join("data");
+    fs::create_dir(data.join("dir")).unwrap();
+    // Bound outside of the container, by another name.
+    let _stream = UnixListener::bind(data.join("stream")).unwrap();
+    let _datagrams = UnixDatagram::bind(data.join("datagrams")).unwrap();
+    for (operation, name) in [
+        (Operation::ConnectLocal, "stream"),
+        (Operation::SendLocal, "datagrams"),
+    ] {
+        let path = format!("/data/{name}");
+        let done = victim.actor.perform("/actor", operation, &path);
+        assert_eq!(done, Done::Passed, "{path}");
+    }
     agent.write_policy("p.yaml", policy);
     agent.wait_for("in force for `victim`: keep");
     let operations = [
@@ -289,6 +302,18 @@ spec:
         (Operation::Chmod, "open", Done::Denied, "FILE_CHMOD"),
         (Operation::Chown, "open", Done::Denied, "FILE_CHOWN"),
         (Operation::Truncate, "open", Done::Denied, "FILE_OPEN"),
+        (
+            Operation::ConnectLocal,
+            "stream",
+            Done::Denied,
+            "UNIX_STREAM_CONNECT",
+        ),
+        (
+            Operation::SendLocal,
+            "datagrams",
+            Done::Denied,
+            "UNIX_STREAM_CONNECT",
+        ),
     ];
     for (operation, name, expected, hook) in operations {
         let path = format!("/data/{name}");

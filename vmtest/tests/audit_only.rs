@@ -7,7 +7,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "loads an AppArmor profile")]
 
-use gorget_vmtest::{Actor, Agent, Containerd, Done, Operation, alert_field};
+use gorget_vmtest::{Actor, Agent, Containerd, Done, Operation, alert_field, uninstall};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -91,6 +91,7 @@ fn what_would_be_denied_passes_and_is_told_with_its_rule() {
 #[test]
 fn it_is_said_that_nothing_is_denied() {
     fs::create_dir_all("/tmp/gorget-policies").unwrap();
+    uninstall();
     let mut agent = Agent::start_until(AUDIT_ONLY, "NOTHING IS DENIED");
     agent.wait_for("attached to");
     agent.wait_for("ready: ");

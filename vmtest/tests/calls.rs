@@ -3,7 +3,7 @@
 //! and told with how they ended.
 #![cfg(test)]
 
-use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, Operation, alert_field};
+use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, Operation, alert_field, uninstall};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -342,5 +342,6 @@ fn another_agent_goes_on_observing_and_the_end_of_all_ends_it() {
     assert_eq!(field(&alert, "Data"), "syscall=SYS_RMDIR");
     assert!(is_observing());
     drop(agent);
+    uninstall();
     assert!(!fs::exists("/sys/fs/bpf/gorget").unwrap());
 }

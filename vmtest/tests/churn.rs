@@ -9,13 +9,13 @@
     reason = "drives containerd's command line tool"
 )]
 
-use gorget_vmtest::{Agent, Containerd, TIMEOUT, times};
+use gorget_vmtest::{Agent, Containerd, TIMEOUT, small_root, times};
 use libbpf_rs::query::MapInfoIter;
 use libbpf_rs::{MapCore as _, MapHandle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -30,17 +30,6 @@ fn policy(name: &str, path: &str) -> String {
         "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\nmetadata: {{name: {name}}}\n\
          spec:\n  selector: {{matchLabels: {{app: churn}}}}\n  file: {{matchPaths: [{{path: {path}}}]}}\n"
     )
-}
-
-/// The root directory of all containers.
-fn make_root() {
-    for dir in ["proc", "sys", "dev", "run", "tmp", "etc", "bin", "data"] {
-        fs::create_dir_all(format!("{ROOT}/{dir}")).unwrap();
-    }
-    let busybox = format!("{ROOT}/bin/busybox");
-    fs::copy("/bin/busybox", &busybox).unwrap();
-    fs::set_permissions(busybox, Permissions::from_mode(0o755)).unwrap();
-    fs::write(format!("{ROOT}/data/secret"), "the secret\n").unwrap();
 }
 
 /// Runs a container to its end, which comes when it was denied what it tries.
@@ -130,7 +119,7 @@ fn resident(agent: &Agent) -> u64 {
 #[test]
 fn containers_by_the_hundred_leave_nothing_behind_while_policies_change() {
     let _containerd = Containerd::start();
-    make_root();
+    small_root(Path::new(ROOT));
     let secret = policy("secret", "/data/secret");
     let mut agent = Agent::start_with("", &[("secret.yaml", &secret)]);
     // A few different ones, so that some rulesets come back.
@@ -167,7 +156,7 @@ fn containers_by_the_hundred_leave_nothing_behind_while_policies_change() {
 #[test]
 fn no_container_is_missed_while_the_agent_is_killed_and_started_again() {
     let _containerd = Containerd::start();
-    make_root();
+    small_root(Path::new(ROOT));
     let secret = policy("secret", "/data/secret");
     let mut agent = Some(Agent::start_with("", &[("secret.yaml", &secret)]));
     let mut killed = 0;

@@ -6,9 +6,9 @@
     reason = "drives Docker's command line tool"
 )]
 
-use gorget_vmtest::{Agent, Containerd, TIMEOUT, alert_field};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use gorget_vmtest::{Agent, Containerd, TIMEOUT, alert_field, packed, small_root};
+use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
@@ -44,24 +44,10 @@ impl Docker {
 
     /// Makes an image of busybox and two files.
     fn import(&self) {
-        let root = "/tmp/docker-image";
-        drop(fs::remove_dir_all(root));
-        fs::create_dir_all(format!("{root}/bin")).unwrap();
-        fs::create_dir_all(format!("{root}/data")).unwrap();
-        fs::copy("/bin/busybox", format!("{root}/bin/busybox")).unwrap();
-        fs::set_permissions(format!("{root}/bin/busybox"), Permissions::from_mode(0o755)).unwrap();
-        for applet in ["cat", "sleep"] {
-            symlink("busybox", format!("{root}/bin/{applet}")).unwrap();
-        }
-        fs::write(format!("{root}/data/secret"), "the secret").unwrap();
-        fs::write(format!("{root}/data/other"), "the other").unwrap();
-        let archive = "/tmp/docker-image.tar";
-        let made = Command::new("tar")
-            .args(["-C", root, "-cf", archive, "."])
-            .status()
-            .unwrap();
-        assert!(made.success());
-        self.done(&["import", archive, "shop:1"]);
+        let root = Path::new("/tmp/docker-image");
+        small_root(root);
+        let archive = packed(root);
+        self.done(&["import", archive.to_str().unwrap(), "shop:1"]);
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {

@@ -25,7 +25,17 @@ fn attacker() -> (Container, Actor) {
     }
     fs::write(root.join("data/own"), "my own").unwrap();
     let runtime = "type=bind,src=/run/containerd,dst=/run/containerd,options=rbind:rw";
-    let options = ["--with-ns", "pid:/proc/1/ns/pid", "--mount", runtime];
+    // As people give a container Docker's socket; containerd's will do for what it is.
+    let socket =
+        "type=bind,src=/run/containerd/containerd.sock,dst=/var/run/docker.sock,options=rbind:rw";
+    let options = [
+        "--with-ns",
+        "pid:/proc/1/ns/pid",
+        "--mount",
+        runtime,
+        "--mount",
+        socket,
+    ];
     Actor::in_privileged_container("vendor-a", &[("vendor", "a")], &options)
 }
 
@@ -49,6 +59,19 @@ fn attempts(victim: u32) -> Vec<(&'static str, String)> {
             "mknod /data/disk b 254 0 && echo made; rm -f /data/disk".to_owned(),
         ),
         ("ociVersion", format!("head -c 100 {bundle}")),
+        (
+            "passed",
+            "/actor try connect-local /run/containerd/containerd.sock".to_owned(),
+        ),
+        (
+            "passed",
+            "/actor try connect-local /var/run/docker.sock".to_owned(),
+        ),
+        // PTRACE_SEIZE: does not stop it, and ends with who traces.
+        (
+            "passed",
+            format!("/actor try call 'ptrace 16902 {victim} 0 0'"),
+        ),
     ]
 }
 

@@ -6,10 +6,12 @@
     reason = "drives the runtimes' command line tools"
 )]
 
-use gorget_vmtest::{Agent, Containerd, JOB, TIMEOUT, alert_field, only_in_the_guest, times};
+use gorget_vmtest::{
+    Agent, Containerd, JOB, TIMEOUT, alert_field, only_in_the_guest, small_root, times,
+};
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -33,18 +35,7 @@ spec:
 /// A root directory of busybox, a secret, and a link to where it is.
 fn root() -> PathBuf {
     let root = PathBuf::from("/var/tmp/entrypoint");
-    drop(fs::remove_dir_all(&root));
-    for dir in ["bin", "data", "proc", "sys", "dev", "run", "tmp", "etc"] {
-        fs::create_dir_all(root.join(dir)).unwrap();
-    }
-    let busybox = root.join("bin/busybox");
-    fs::copy("/bin/busybox", &busybox).unwrap();
-    fs::set_permissions(busybox, Permissions::from_mode(0o755)).unwrap();
-    for applet in ["cat", "sleep"] {
-        symlink("busybox", root.join("bin").join(applet)).unwrap();
-    }
-    symlink("data", root.join("shortcut")).unwrap();
-    fs::write(root.join("data/secret"), SECRET).unwrap();
+    small_root(&root);
     root
 }
 

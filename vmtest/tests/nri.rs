@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A real containerd with NRI: a pod's container whose first program is the forbidden operation.
+//! Pods of a real containerd: with NRI, a container whose first program is the forbidden operation; and
+//! known by Kubernetes' runtime interface alone, which is what CRI-O speaks and containerd, too.
 //!
 //! What a kubelet does is done here by the few calls of the container runtime interface that it takes.
 #![cfg(test)]
@@ -8,9 +9,10 @@
     reason = "drives the runtimes' command line tools"
 )]
 
-use gorget_vmtest::{Agent, Containerd, TIMEOUT, alert_field, only_in_the_guest, times};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use gorget_vmtest::{
+    Agent, Containerd, TIMEOUT, alert_field, only_in_the_guest, packed, small_root, times,
+};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -28,6 +30,14 @@ metadata: {name: no-secrets, namespace: prod}
 spec:
   selector: {matchLabels: {app: victim}}
   file: {matchPaths: [{path: /shortcut/secret}]}
+";
+const BLOCK_BY_NAME: &str = "
+apiVersion: security.kubearmor.com/v1
+kind: KubeArmorPolicy
+metadata: {name: by-name, namespace: prod}
+spec:
+  selector: {matchLabels: {kubearmor.io/container.name: web}}
+  file: {matchPaths: [{path: /data/other}]}
 ";
 const CONFIG: &str = r#"
 version = 2
@@ -132,6 +142,22 @@ mod cri {
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Exec {
+        #[prost(string, tag = "1")]
+        pub(super) container_id: String,
+        #[prost(string, repeated, tag = "2")]
+        pub(super) command: Vec<String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct ExecReply {
+        #[prost(bytes = "vec", tag = "1")]
+        pub(super) stdout: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        pub(super) stderr: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Nothing {}
 }
 
@@ -176,15 +202,19 @@ impl Kubelet {
         Ok(answer.into_inner())
     }
 
-    /// Runs a container in a pod to its end, and gives what it wrote.
-    async fn run(&self, pod: &str, sandbox: &cri::SandboxConfig, name: &str) -> String {
-        let log_path = format!("{name}.log");
+    async fn start(
+        &self,
+        pod: &str,
+        sandbox: &cri::SandboxConfig,
+        name: &str,
+        command: &[&str],
+    ) -> Named {
         let config = cri::ContainerConfig {
             metadata: Some(named(name)),
             image: Some(named(IMAGE)),
-            command: vec!["/bin/cat".to_owned(), "/data/secret".to_owned()],
+            command: command.iter().map(|&word| word.to_owned()).collect(),
             labels: labels(name),
-            log_path: log_path.clone(),
+            log_path: format!("{name}.log"),
         };
         let create = cri::CreateContainer {
             pod_sandbox_id: pod.to_owned(),
@@ -193,6 +223,23 @@ impl Kubelet {
         };
         let created: Named = self.ask("CreateContainer", create).await.unwrap();
         let _: cri::Nothing = self.ask("StartContainer", created.clone()).await.unwrap();
+        created
+    }
+
+    /// What a program in a container that runs says.
+    async fn exec(&self, container: &Named, command: &[&str]) -> String {
+        let exec = cri::Exec {
+            container_id: container.name.clone(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+        };
+        let reply: cri::ExecReply = self.ask("ExecSync", exec).await.unwrap();
+        String::from_utf8([reply.stdout, reply.stderr].concat()).unwrap()
+    }
+
+    /// Runs a container in a pod to its end, and gives what it wrote.
+    async fn run(&self, pod: &str, sandbox: &cri::SandboxConfig, name: &str) -> String {
+        let command = ["/bin/cat", "/data/secret"];
+        let created = self.start(pod, sandbox, name, &command).await;
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let reply: cri::StatusReply =
@@ -203,7 +250,8 @@ impl Kubelet {
             assert!(Instant::now() < deadline, "{name} does not end");
         }
         let _: cri::Nothing = self.ask("RemoveContainer", created).await.unwrap();
-        fs::read_to_string(Path::new(&sandbox.log_directory).join(log_path)).unwrap()
+        let log = Path::new(&sandbox.log_directory).join(format!("{name}.log"));
+        fs::read_to_string(log).unwrap()
     }
 }
 
@@ -257,35 +305,10 @@ fn done(program: &str, arguments: &[&str]) -> String {
 fn import() {
     let place = PathBuf::from("/tmp/pod-image");
     drop(fs::remove_dir_all(&place));
-    let root = place.join("root");
-    for dir in [
-        "root/bin",
-        "root/data",
-        "root/tmp",
-        "root/etc",
-        "blobs/sha256",
-    ] {
-        fs::create_dir_all(place.join(dir)).unwrap();
-    }
-    let busybox = root.join("bin/busybox");
-    fs::copy("/bin/busybox", &busybox).unwrap();
-    fs::set_permissions(busybox, Permissions::from_mode(0o755)).unwrap();
-    for applet in ["cat", "sleep"] {
-        symlink("busybox", root.join("bin").join(applet)).unwrap();
-    }
-    symlink("data", root.join("shortcut")).unwrap();
-    fs::write(root.join("data/secret"), SECRET).unwrap();
-    let layer = place.join("layer");
-    done(
-        "tar",
-        &[
-            "-C",
-            root.to_str().unwrap(),
-            "-cf",
-            layer.to_str().unwrap(),
-            ".",
-        ],
-    );
+    fs::create_dir_all(place.join("blobs/sha256")).unwrap();
+    let root = place.join("layer");
+    small_root(&root);
+    let layer = packed(&root);
     fs::remove_dir_all(&root).unwrap();
     let layer = blob(&place, &layer);
     let file = place.join("next");
@@ -319,12 +342,9 @@ fn import() {
         r#"{"imageLayoutVersion":"1.0.0"}"#,
     )
     .unwrap();
-    let archive = "/tmp/pod-image.tar";
-    done("tar", &["-C", place.to_str().unwrap(), "-cf", archive, "."]);
-    done(
-        "ctr",
-        &["--namespace", "k8s.io", "images", "import", archive],
-    );
+    let archive = packed(&place);
+    let import = ["--namespace", "k8s.io", "images", "import"];
+    done("ctr", &[&import[..], &[archive.to_str().unwrap()]].concat());
 }
 
 /// Moves a file to where its digest says, and gives digest and size.
@@ -336,13 +356,14 @@ fn blob(place: &Path, file: &Path) -> (String, u64) {
     (format!("sha256:{sum}"), size)
 }
 
-#[test]
-fn containerd_waits_for_the_agent_by_nri() {
+/// Has a containerd with or without NRI run a pod for what is done with it.
+fn with_a_pod(without_nri: bool, does: impl AsyncFnOnce(&Kubelet, &str, &cri::SandboxConfig)) {
     only_in_the_guest();
-    let configuration = "/tmp/containerd-nri.toml";
-    fs::write(configuration, CONFIG).unwrap();
+    let file = "/tmp/containerd-pods.toml";
+    let configuration = CONFIG.replace("disable = false", &format!("disable = {without_nri}"));
+    fs::write(file, configuration).unwrap();
     let mut containerd = Command::new("containerd");
-    containerd.args(["--config", configuration]);
+    containerd.args(["--config", file]);
     let _containerd = Containerd::start_as(containerd);
     import();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -356,13 +377,22 @@ fn containerd_waits_for_the_agent_by_nri() {
             config: Some(sandbox.clone()),
         };
         let pod: Named = kubelet.ask("RunPodSandbox", run).await.unwrap();
-        let said = kubelet.run(&pod.name, &sandbox, "unwatched").await;
+        does(&kubelet, &pod.name, &sandbox).await;
+        let _: cri::Nothing = kubelet.ask("StopPodSandbox", pod.clone()).await.unwrap();
+        let _: cri::Nothing = kubelet.ask("RemovePodSandbox", pod).await.unwrap();
+    });
+}
+
+#[test]
+fn containerd_waits_for_the_agent_by_nri() {
+    with_a_pod(false, async |kubelet, pod, sandbox| {
+        let said = kubelet.run(pod, sandbox, "unwatched").await;
         assert!(said.contains(SECRET), "{said}");
         let mut agent = Agent::start_with("", &[("p.yaml", BLOCK)]);
         agent.wait_for("asks by NRI before it starts containers");
         for n in 0..times(ATTACKS) {
             let name = format!("attack-{n}");
-            let said = kubelet.run(&pod.name, &sandbox, &name).await;
+            let said = kubelet.run(pod, sandbox, &name).await;
             assert!(!said.contains(SECRET), "{name}: {said}");
             agent.wait_for(&format!(
                 "the rules of `{name}` were in force before its first program"
@@ -371,7 +401,44 @@ fn containerd_waits_for_the_agent_by_nri() {
             assert_eq!(alert_field(&alert, "ContainerName"), name);
             assert_eq!(alert_field(&alert, "PodName"), "shop");
         }
-        let _: cri::Nothing = kubelet.ask("StopPodSandbox", pod.clone()).await.unwrap();
-        let _: cri::Nothing = kubelet.ask("RemovePodSandbox", pod).await.unwrap();
+    });
+}
+
+#[test]
+fn a_container_is_selected_by_what_the_runtime_interface_says_of_it() {
+    with_a_pod(true, async |kubelet, pod, sandbox| {
+        let policies = [("label.yaml", BLOCK), ("name.yaml", BLOCK_BY_NAME)];
+        let mut agent = Agent::start_with(
+            "runtime: [cri-o=/run/containerd/containerd.sock]",
+            &policies,
+        );
+        agent.wait_for("connected to containerd");
+        let sleep = ["/bin/sleep", "100000"];
+        let container = kubelet.start(pod, sandbox, "web", &sleep).await;
+        agent.wait_for("in force for `web`: no-secrets, by-name");
+        let cat = async |file| kubelet.exec(&container, &["/bin/cat", file]).await;
+        for (file, policy) in [("/data/secret", "no-secrets"), ("/data/other", "by-name")] {
+            let said = cat(file).await;
+            assert!(said.contains("Permission denied"), "{said}");
+            let alert = agent.alert_about(file);
+            for (field, expected) in [
+                ("PolicyName", policy),
+                ("ContainerName", "web"),
+                ("PodName", "shop"),
+                ("NamespaceName", "prod"),
+            ] {
+                assert_eq!(alert_field(&alert, field), expected, "{alert:#}");
+            }
+            let image = alert_field(&alert, "ContainerImage");
+            assert!(image.contains("shop:1"), "{alert:#}");
+            assert!(alert_field(&alert, "Labels").contains("app=victim"));
+        }
+        agent.remove_policy("name.yaml");
+        agent.wait_for("in force for `web`: no-secrets");
+        assert_eq!(cat("/data/other").await, "the other");
+        assert!(cat("/data/secret").await.contains("Permission denied"));
+        agent.remove_policy("label.yaml");
+        agent.wait_for("no policy is in force for `web`");
+        assert_eq!(cat("/data/secret").await, SECRET);
     });
 }

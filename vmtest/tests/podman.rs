@@ -7,10 +7,12 @@
     reason = "drives Podman's command line tool"
 )]
 
-use gorget_vmtest::{Agent, TIMEOUT, alert_field};
-use std::fs::{self, OpenOptions, Permissions};
+use gorget_vmtest::{
+    Actor, Agent, Containerd, Done, Operation, TIMEOUT, alert_field, packed, small_root,
+};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
@@ -83,24 +85,10 @@ impl Podman {
 
     /// Makes an image of busybox and two files.
     fn import(&self) {
-        let root = "/tmp/podman-image";
-        drop(fs::remove_dir_all(root));
-        fs::create_dir_all(format!("{root}/bin")).unwrap();
-        fs::create_dir_all(format!("{root}/data")).unwrap();
-        fs::copy("/bin/busybox", format!("{root}/bin/busybox")).unwrap();
-        fs::set_permissions(format!("{root}/bin/busybox"), Permissions::from_mode(0o755)).unwrap();
-        for applet in ["cat", "sleep"] {
-            symlink("busybox", format!("{root}/bin/{applet}")).unwrap();
-        }
-        fs::write(format!("{root}/data/secret"), "the secret").unwrap();
-        fs::write(format!("{root}/data/other"), "the other").unwrap();
-        let archive = "/tmp/podman-image.tar";
-        let made = Command::new("tar")
-            .args(["-C", root, "-cf", archive, "."])
-            .status()
-            .unwrap();
-        assert!(made.success());
-        self.done(&["import", "--quiet", archive, "shop:1"]);
+        let root = Path::new("/tmp/podman-image");
+        small_root(root);
+        let archive = packed(root);
+        self.done(&["import", "--quiet", archive.to_str().unwrap(), "shop:1"]);
     }
 
     /// A container that runs.
@@ -254,4 +242,26 @@ fn containers_of_podman_that_run_when_the_agent_starts_are_protected() {
         alert_field(&agent.alert_about("/data/secret"), "ContainerName"),
         "shop"
     );
+}
+
+#[test]
+fn containers_of_podman_and_containerd_are_protected_at_once() {
+    let _containerd = Containerd::start();
+    let mut agent = Agent::start_with("", &[("label.yaml", &by_label())]);
+    agent.wait_for("connected to containerd");
+    let podman = Podman::of_root();
+    agent.wait_for("connected to Podman");
+    podman.run();
+    agent.wait_for("in force for `shop`: by-label");
+    let (other, mut actor) = Actor::in_container("other-shop", &[("app", "web")]);
+    fs::write(other.root().join("data/secret"), "the secret").unwrap();
+    agent.wait_for("in force for `other-shop`: by-label");
+    assert!(podman.cat("/data/secret").contains(DENIED));
+    let alert = agent.alert_about("/data/secret");
+    assert_eq!(alert_field(&alert, "ContainerName"), "shop");
+    assert_eq!(actor.start_subject("/actor"), Done::Passed);
+    let done = actor.perform("/actor", Operation::Read, "/data/secret");
+    assert_eq!(done, Done::Denied);
+    let alert = agent.alert_about("/data/secret");
+    assert_eq!(alert_field(&alert, "ContainerName"), "other-shop");
 }

@@ -5,6 +5,7 @@
 //! known or a value that is not allowed is an error that names file, line and field; the agent does
 //! not start on it.
 
+use crate::enforcer::Defaults;
 use crate::listen::{HealthPort, Listen, ListenSpecError, TlsFiles};
 use crate::outputs::{OutputSettings, OutputsSpec, OutputsSpecError, RotationSpec};
 use crate::runtimes::{self, RuntimeSpec, UnknownRuntime};
@@ -12,7 +13,7 @@ use crate::throttle::Limit;
 use clap::Parser;
 use gorget_bpf::Protection;
 use gorget_containers::Choice;
-use gorget_model::{Posture, Postures};
+use gorget_model::{Posture, Postures, UnknownVisibility, Visibility};
 use gorget_telemetry::{DEFAULT_SOCKET, Limits};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -33,8 +34,13 @@ const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
 const HISTORY_EVENTS: usize = 4_096;
 const HISTORY_BYTES: usize = 4 << 20;
 
+/// COMPAT: what KubeArmor logs of containers unless configured. Of the host it is nothing here, as
+/// there in a cluster.
+const DEFAULT_VISIBILITY: &str = "process,file,network,capabilities";
+const DEFAULT_HOST_VISIBILITY: &str = "none";
+
 /// The Gorget agent: enforces policies on this machine and tells what happened.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "gorgetd", version)]
 pub struct Args {
     /// Configuration file [default: /etc/gorget/gorget.yaml where it exists]
@@ -65,8 +71,12 @@ pub struct Args {
     /// End the agent that runs, which nothing else may signal, and wait for its end
     #[arg(long, conflicts_with_all = ["check", "probe"])]
     pub(crate) stop: bool,
-    /// Detach what earlier agents left in force, say what it was, and end
+    /// Have the agent that runs read what is visible (`visibility`, `hostVisibility`) from its
+    /// configuration again, and end
     #[arg(long, conflicts_with_all = ["check", "probe", "stop"])]
+    pub(crate) reload: bool,
+    /// Detach what earlier agents left in force, say what it was, and end
+    #[arg(long, conflicts_with_all = ["check", "probe", "stop", "reload"])]
     pub(crate) uninstall: bool,
 }
 
@@ -163,6 +173,8 @@ struct ConfigSpec {
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
+    visibility: Option<String>,
+    host_visibility: Option<String>,
     listen: Option<String>,
     health_listen: Option<String>,
     history_events: Option<usize>,
@@ -221,6 +233,8 @@ pub(crate) struct Config {
     pub(crate) postures: Postures,
     /// Of the host.
     pub(crate) host_postures: Postures,
+    /// What is logged.
+    pub(crate) visible: Defaults,
 }
 
 /// Where JSON lines go.
@@ -250,6 +264,12 @@ pub(crate) enum ConfigError {
     /// A name of no backend.
     #[error(transparent)]
     Backend(#[from] UnknownBackend),
+    /// A name of nothing that can be visible.
+    #[error("{key}: {source}")]
+    Visibility {
+        key: &'static str,
+        source: UnknownVisibility,
+    },
     /// The settings of the TCP port contradict each other.
     #[error(transparent)]
     Listen(#[from] ListenSpecError),
@@ -298,6 +318,8 @@ impl Config {
             runtime,
             containerd_socket,
             lsm,
+            visibility,
+            host_visibility,
             listen,
             health_listen,
             history_events,
@@ -375,8 +397,26 @@ impl Config {
                 capabilities: host_default_capabilities_posture,
                 device: host_default_device_posture,
             },
+            visible: Defaults {
+                containers: visible("visibility", visibility.as_deref(), DEFAULT_VISIBILITY)?,
+                host: visible(
+                    "hostVisibility",
+                    host_visibility.as_deref(),
+                    DEFAULT_HOST_VISIBILITY,
+                )?,
+            },
         })
     }
+}
+
+/// What a key says is visible. COMPAT: `default` is as if it was not there.
+fn visible(
+    key: &'static str,
+    written: Option<&str>,
+    default: &str,
+) -> Result<Visibility, ConfigError> {
+    let text = written.filter(|text| *text != "default").unwrap_or(default);
+    Visibility::parse(text).map_err(|source| ConfigError::Visibility { key, source })
 }
 
 fn read(path: &Path) -> Result<ConfigSpec, ConfigError> {
@@ -463,6 +503,24 @@ mod tests {
         let error = load("lsm: bpf,smack\n", &[]).unwrap_err().to_string();
         assert!(
             error.contains("`smack` is not one of `bpf`, `apparmor`, `none`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_visible_is_kubearmors_unless_it_is_said() {
+        let said = |text| load(text, &[]).unwrap().visible;
+        let visible = said("");
+        assert_eq!(visible.containers.to_string(), DEFAULT_VISIBILITY);
+        assert_eq!(visible.host, Visibility::NONE);
+        let visible = said("visibility: none\nhostVisibility: process,dns\n");
+        assert_eq!(visible.containers, Visibility::NONE);
+        assert_eq!(visible.host.to_string(), "process,dns");
+        assert_eq!(said("hostVisibility: default\n"), said(""));
+        let error = load("hostVisibility: process,files\n", &[]).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with("hostVisibility: `files` is not one of `process`"),
             "{error}"
         );
     }

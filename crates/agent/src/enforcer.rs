@@ -9,12 +9,13 @@
 
 mod published;
 mod starts;
+mod visible;
 
 use crate::apparmor::AppArmor;
 use crate::clock;
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
-use gorget_bpf::{Applied, Kernel, Protection, WorkloadIndex};
+use gorget_bpf::{Applied, Kernel, LogReader, Protection, WorkloadIndex};
 use gorget_containers::{Announced, Change};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
 use gorget_model::{Host, Mode, PolicyRef, Postures, Workload};
@@ -28,8 +29,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use visible::Visible;
 
 pub(crate) use published::{APPARMOR, AUDIT_ONLY, BPF, Published, named};
+pub(crate) use visible::Defaults;
 
 /// How often the kernel's loss counters are read.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,6 +55,8 @@ pub(crate) enum Command {
     /// The first process of an announced container has ended, or its runtime says that it has; then
     /// `pid` is not known.
     Ended { id: String, pid: Option<u32> },
+    /// This is visible of workloads that do not say so themselves.
+    Visibility(Defaults),
     /// Say when everything before is done.
     Done(oneshot::Sender<()>),
     /// End. What is in force stays.
@@ -114,6 +119,7 @@ pub(crate) struct Enforcer {
     runtimes: BTreeMap<String, Runtime>,
     /// Why system calls are not observed as rules ask for; empty: they are.
     calls_trouble: String,
+    visible: Visible,
     published: Published,
 }
 
@@ -132,6 +138,9 @@ pub(crate) struct Setup {
     pub(crate) apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
     pub(crate) all_known: Sender<()>,
+    /// What is visible, and where the channel of logs goes when it is open.
+    pub(crate) visible: Defaults,
+    pub(crate) log_readers: Sender<LogReader>,
     /// Where to say what is in force.
     pub(crate) published: Published,
 }
@@ -148,6 +157,8 @@ impl Enforcer {
             mode,
             apparmor,
             all_known,
+            visible,
+            log_readers,
             published,
         } = setup;
         let workload = Arc::new(Workload::Host(host));
@@ -185,6 +196,7 @@ impl Enforcer {
             all_known: Some(all_known),
             runtimes: BTreeMap::new(),
             calls_trouble: String::new(),
+            visible: Visible::new(visible, log_readers),
             published,
         };
         match enforcer.kernel.boot_unix_micros(clock::boot_unix_micros()) {
@@ -195,6 +207,7 @@ impl Enforcer {
         if let Err(error) = enforcer.kernel.protect(protection) {
             enforcer.reporter.error(with_causes(&error));
         }
+        enforcer.prepare_to_show();
         enforcer
     }
 
@@ -223,6 +236,7 @@ impl Enforcer {
                     drop(told.send(done));
                 }
                 Ok(Command::Ended { id, pid }) => self.ended(&id, pid),
+                Ok(Command::Visibility(defaults)) => self.set_visibility(defaults),
                 Ok(Command::Done(told)) => {
                     self.publish();
                     // Whoever asked may have stopped waiting.
@@ -231,8 +245,10 @@ impl Enforcer {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            self.tell_repeats();
             self.report_losses();
         }
+        self.end_logs();
         self.report_losses();
         if let Err(error) = self.kernel.take_leave(self.protection) {
             self.reporter.error(with_causes(&error));

@@ -8,7 +8,9 @@ use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::costs::Costs;
 use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
 use crate::listen::HealthPort;
+use crate::logs;
 use crate::outputs::{self, Outputs};
+use crate::reload;
 use crate::report::{Reporter, with_causes};
 use crate::sinks;
 use crate::sources::{self, Sources};
@@ -32,6 +34,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +93,11 @@ fn start(args: &Args) -> anyhow::Result<()> {
     if args.stop {
         return end_running_agent();
     }
+    if args.reload {
+        return signal_agent(Signal::HUP).map(|(number, _)| {
+            tracing::info!("`gorgetd` (process {number}) reads its configuration again");
+        });
+    }
     if args.uninstall {
         return remove_everything();
     }
@@ -115,18 +123,24 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(live(config, chosen))
+        .block_on(live(config, chosen, (args.clone(), host_name)))
 }
 
-/// Tells the agent that runs to stop, and waits until it has.
-fn end_running_agent() -> anyhow::Result<()> {
+/// Signals the agent that runs. Gives its number and its process.
+fn signal_agent(signal: Signal) -> anyhow::Result<(u32, OwnedFd)> {
     let Some(number) = running_agent()? else {
         bail!("no `gorgetd` runs");
     };
     let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
     let pid = pid.context("the agent's number is out of range")?;
     let agent = pidfd_open(pid, PidfdFlags::empty()).context("opening the agent's process")?;
-    pidfd_send_signal(&agent, Signal::TERM).context("signalling the agent")?;
+    pidfd_send_signal(&agent, signal).context("signalling the agent")?;
+    Ok((number, agent))
+}
+
+/// Tells the agent that runs to stop, and waits until it has.
+fn end_running_agent() -> anyhow::Result<()> {
+    let (number, agent) = signal_agent(Signal::TERM)?;
     let mut ended = [PollFd::new(&agent, PollFlags::IN)];
     match poll(&mut ended, Some(&END_LIMIT)).context("waiting for the agent's end")? {
         0 => bail!(
@@ -218,9 +232,14 @@ fn choose(backends: &[Backend], requirements: Vec<Requirement>) -> anyhow::Resul
     Ok((programs, profiles))
 }
 
-async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()> {
+async fn live(
+    config: Config,
+    (programs, profiles): Chosen,
+    (args, host_name): (Args, String),
+) -> anyhow::Result<()> {
     let started_ns = clock::boot_ns();
     let mut stop = Stop::new()?;
+    let reload = signal(SignalKind::hangup())?;
     let node = Arc::new(Node {
         cluster: config.cluster.clone(),
         host: config.host.clone(),
@@ -259,6 +278,7 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     let (commands, received) = channel();
     let (loaded, reader) = oneshot::channel();
     let (known, all_known) = channel();
+    let (log_readers, logs_to_read) = channel();
     let fixed = status::fixed(&config, &node, programs, profiles.is_some());
     let (published, in_force) = Published::new(fixed);
     let costs = Costs::new(published.measured());
@@ -282,6 +302,8 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         },
         apparmor: profiles.map(|loader| AppArmor::new(loader, reporter.clone(), config.postures)),
         all_known: known,
+        visible: config.visible,
+        log_readers,
         published,
     };
     let enforcer = thread("enforcer", move || {
@@ -297,6 +319,16 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
         })?
     };
     let lost = Arc::new(Unheard::default());
+    let logs = {
+        let told = logs::Told {
+            tracker: Arc::clone(&tracker),
+            feeder: feeder.clone(),
+            reporter: reporter.clone(),
+            lost: Arc::clone(&lost),
+        };
+        let reading = Arc::clone(&reading);
+        thread("logs", move || told.read(&logs_to_read, &reading))?
+    };
     let throttle = config.throttle;
     let events = {
         let lost = Arc::clone(&lost);
@@ -345,6 +377,8 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     outputs::start(&config.outputs, &about, &reporter, &mut tasks).await?;
     tasks.spawn("status", about.answer(status_asked, services.clone()));
     tasks.spawn("policies", sources.follow(dir_changes, asked));
+    let reloading = reload::follow(reload, args, host_name, commands.clone(), reporter.clone());
+    tasks.spawn("reload", reloading);
     let watched = Watch {
         runtimes: config.runtimes.clone(),
         ..Watch::default()
@@ -422,7 +456,8 @@ async fn live(config: Config, (programs, profiles): Chosen) -> anyhow::Result<()
     reading.store(false, Ordering::Release);
     let events_ended = tokio::task::spawn_blocking(move || {
         let starts_ended = starts.join();
-        events.join().and(starts_ended)
+        let logs_ended = logs.join();
+        events.join().and(starts_ended).and(logs_ended)
     })
     .await;
     drop(end_feed);

@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 4,
+	ABI_VERSION = 5,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -71,6 +71,14 @@ enum abi_limit {
 	ABI_RESERVES = 128,
 	/* Numbers of system calls that are looked up, of each way to make one. */
 	ABI_CALL_NUMBERS = 1024,
+	/* Bytes of the ring buffer for logs, which has nothing to do with that for alerts. */
+	ABI_LOG_RING = 2097152,
+	/* Operations whose repeats are counted at the same time; a power of two. */
+	ABI_LOG_SLOTS = 2048,
+	/* How long repeats are counted before their number is told. */
+	ABI_LOG_WINDOW_MS = 5000,
+	/* Bytes of an address that a socket call is about: a struct sockaddr_un has 110. */
+	ABI_ADDRESS_MAX = 128,
 	/* Tables and links that are protected. Ids of links begin here. */
 	ABI_GUARDED = 256,
 	ABI_GUARDED_LINK = 0x40000000,
@@ -281,6 +289,8 @@ enum abi_loss {
 	ABI_LOSS_RULESET_MISSING,
 	/* The kernel itself counts these, by program. */
 	ABI_LOSS_SKIPPED,
+	/* Logs, and repeats of logs, that were not sent. */
+	ABI_LOSS_LOGS,
 	ABI_LOSS_COUNT,
 };
 
@@ -301,6 +311,8 @@ enum abi_operation {
 	ABI_OP_SETATTR,
 	ABI_OP_SETXATTR,
 	ABI_OP_IOCTL,
+	/* A local socket is connected, or a datagram is sent to it. */
+	ABI_OP_LOCAL_CONNECT,
 	ABI_OP_MOUNT,
 	ABI_OP_UMOUNT,
 	ABI_OP_PIVOT_ROOT,
@@ -319,6 +331,8 @@ enum abi_operation {
 	ABI_OP_PRESET_PROTECT_ENV,
 	ABI_OP_PRESET_PROTECT_PROC,
 	ABI_OP_PRESET_EXEC,
+	/* Another process is traced, or its memory is reached: protectProc, too. */
+	ABI_OP_TRACE,
 	/* Against what enforces: a signal to the agent, tracing it, writing to a table, changing a
 	 * link, removing what is pinned. */
 	ABI_OP_TAMPER_SIGNAL,
@@ -384,6 +398,90 @@ struct ev_decision {
 	__u32 pad;
 };
 
+/* What of a workload's operations is logged, whatever policies say of them: bits of a mask. */
+enum abi_visible {
+	ABI_VISIBLE_PROCESS = 1,
+	ABI_VISIBLE_FILE = 2,
+	ABI_VISIBLE_NETWORK = 4,
+	ABI_VISIBLE_CAPABILITIES = 8,
+	ABI_VISIBLE_DNS = 16,
+};
+
+enum abi_log {
+	/* So many operations like one that was told, see `struct ev_repeats`. */
+	ABI_LOG_REPEATS,
+	/* An execve; the object is the image. */
+	ABI_LOG_EXEC,
+	/* The end of a process; `number` is its status as wait(2) gives it. */
+	ABI_LOG_EXIT,
+	/* A call about a path. */
+	ABI_LOG_FILE,
+	/* A call about a socket; the object is a struct sockaddr, and `number` has the socket's
+	   family in the lowest byte, its type in the next, and its protocol. */
+	ABI_LOG_NETWORK,
+	/* `number` is the capability. */
+	ABI_LOG_CAPABILITY,
+	/* The object is a domain name, last byte first. */
+	ABI_LOG_LOOKUP,
+	ABI_LOG_COUNT,
+};
+
+enum abi_log_flag {
+	/* The kernel found nothing there: the path is what the program wrote. */
+	ABI_LOG_AS_WRITTEN = 1,
+};
+
+/* How the records of the ring buffer for logs begin. */
+struct ev_log_head {
+	/* CLOCK_BOOTTIME. */
+	__u64 boot_ns;
+	__u32 abi;
+	/* enum abi_log */
+	__u32 kind;
+	/* Where repeats are counted, ABI_LOG_SLOTS: nowhere; and the number of what is counted
+	   there. */
+	__u64 serial;
+	__u32 slot;
+	__u32 pad;
+};
+
+/* Fixed part of a log. The strings follow in the order of their lengths. */
+struct ev_log {
+	struct ev_log_head head;
+	__u32 workload;
+	__u32 flags;
+	/* As in `struct ev_decision`. */
+	__u32 call;
+	__s32 result;
+	__u32 number;
+	__u32 host_pid;
+	__u32 host_ppid;
+	__u32 pid;
+	__u32 ppid;
+	__u32 uid;
+	__u32 object_len;
+	__u32 exe_len;
+	__u32 parent_len;
+	__u32 cwd_len;
+	__u32 tty_len;
+	__u32 args_len;
+};
+
+struct ev_repeats {
+	struct ev_log_head head;
+	__u64 count;
+};
+
+/* What becomes of operations that are to be logged. */
+enum abi_log_count {
+	ABI_LOGS_ATTEMPTED,
+	ABI_LOGS_SENT,
+	/* As a repeat. */
+	ABI_LOGS_COUNTED,
+	ABI_LOGS_LOST,
+	ABI_LOGS_COUNTS,
+};
+
 /*
  * Room for a path, which ends where `bytes` ends. `zeros` stays zero, so that whole chunks can be
  * read past the end; it is as long as a name may seem to the verifier.
@@ -402,6 +500,17 @@ enum abi_call {
 	ABI_CALL_IS_IPC = 0x40000,
 	/* Its child comes out of it, too. */
 	ABI_CALL_FORKS = 0x80000,
+	/* It is logged where operations of this kind are visible. */
+	ABI_CALL_STARTS = 0x100000,
+	ABI_CALL_ON_FILES = 0x200000,
+	ABI_CALL_ON_SOCKETS = 0x400000,
+	/* Only when it names an address. */
+	ABI_CALL_WITH_ADDRESS = 0x800000,
+	/* It makes a descriptor of a connection. */
+	ABI_CALL_ACCEPTS = 0x1000000,
+	/* Which of its arguments is a path, from 1; 0: none. */
+	ABI_CALL_PATH_SHIFT = 28,
+	ABI_CALL_PATH_MASK = 3,
 	/* Rows: the machine's own calls, those of 32-bit programs, the two that are many. */
 	ABI_CALLS_NATIVE = 0,
 	ABI_CALLS_COMPAT = 1,

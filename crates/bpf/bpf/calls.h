@@ -13,9 +13,7 @@
 #define GORGET_CALLS_H
 
 #include "decide.h"
-
-/* What is known of the calls by their numbers, written by the agent before loading. */
-const volatile u32 calls_known[ABI_CALLS_TABLES * ABI_CALL_NUMBERS];
+#include "call_numbers.h"
 
 /* Events that wait for the end of their call. Only tasks that made one have this. */
 struct {
@@ -24,53 +22,6 @@ struct {
 	__type(key, int);
 	__type(value, struct event_buffer);
 } call_events SEC(".maps");
-
-inline_always u32 call_row(u32 table, u64 number)
-{
-	u32 at = table * ABI_CALL_NUMBERS + (u32)number;
-
-	if (number >= ABI_CALL_NUMBERS)
-		return 0;
-	keep(at);
-	at &= ABI_CALLS_TABLES * ABI_CALL_NUMBERS - 1;
-	return calls_known[at];
-}
-
-#if defined(__TARGET_ARCH_x86)
-
-/* The call that a task's registers say; 0 for none that has a name. */
-inline_always u32 call_in(u64 regs)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	u64 number = 0, first = 0;
-	u32 row;
-
-	read_at(&number, regs, struct pt_regs, orig_ax);
-	if (!(BPF_CORE_READ(task, thread_info.status) & TS_COMPAT))
-		return call_row(ABI_CALLS_NATIVE, number & ~(u64)X32_SYSCALL_BIT);
-	row = call_row(ABI_CALLS_COMPAT, (u32)number);
-	if (!(row & (ABI_CALL_IS_SOCKETCALL | ABI_CALL_IS_IPC)))
-		return row;
-	read_at(&first, regs, struct pt_regs, bx);
-	return call_row(row & ABI_CALL_IS_IPC ? ABI_CALLS_IPC : ABI_CALLS_SOCKET, first & 0xffff);
-}
-
-#elif defined(__TARGET_ARCH_arm64)
-
-/* The call that a task's registers say; 0 for none that has a name. Those of 32-bit programs have
- * other numbers, and no names here. */
-inline_always u32 call_in(u64 regs)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	s32 number = 0;
-
-	if (BPF_CORE_READ(task, thread_info.flags) >> TIF_32BIT & 1)
-		return 0;
-	read_at(&number, regs, struct pt_regs, syscallno);
-	return call_row(ABI_CALLS_NATIVE, (u32)number);
-}
-
-#endif
 
 /* Who makes the call; NULL when no rule is about what they call. */
 inline_always struct task_ctx *caller(struct request *q)

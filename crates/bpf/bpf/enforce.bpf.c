@@ -13,6 +13,7 @@
 #include "metadata.h"
 #include "mounts.h"
 #include "objects.h"
+#include "local.h"
 #include "dns.h"
 #include "calls.h"
 
@@ -22,6 +23,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile struct {
 	struct ev_decision event;
 	struct ev_starting starting;
+	struct ev_log_head log_head;
+	struct ev_log log;
+	struct ev_repeats repeats;
 	struct rs_header header;
 	struct rs_row row;
 	struct rs_branch branch;
@@ -39,4 +43,8 @@ const volatile struct {
 	enum abi_event_flag event_flag;
 	enum abi_guard guard;
 	enum abi_call call;
+	enum abi_visible visible;
+	enum abi_log log_kind;
+	enum abi_log_flag log_flag;
+	enum abi_log_count log_count;
 } anchors SEC(".rodata.abi") = {};

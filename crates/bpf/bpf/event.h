@@ -8,11 +8,16 @@
 
 #include "path.h"
 
+/* The strings of an event. */
+struct event_data {
+	u8 bytes[ABI_EVENT_DATA];
+};
+
 struct event_buffer {
 	/* Bytes of an event that waits (ABI_EVENT_PENDING); 0 when none does. */
 	u64 pending;
 	struct ev_decision head;
-	u8 data[ABI_EVENT_DATA];
+	struct event_data data;
 };
 
 /* KERNEL: from 7.x on a task's storage is taken from the slabs only, which end at two pages. */
@@ -100,19 +105,19 @@ struct {
 } alerts SEC(".maps");
 
 /* Adds a string of at most `most` bytes. The longest strings of an event fit side by side. */
-inline_always u32 add_bytes(struct event_buffer *b, u32 at, const void *from, u32 len, u32 most)
+inline_always u32 add_bytes(struct event_data *d, u32 at, const void *from, u32 len, u32 most)
 {
 	keep(at);
 	keep(len);
 	if (at > ABI_EVENT_DATA - most || len > most)
 		return 0;
-	if (bpf_probe_read_kernel(b->data + at, len, from))
+	if (bpf_probe_read_kernel(d->bytes + at, len, from))
 		return 0;
 	return len;
 }
 
 /* Adds the path that was built in `s`, at most `most` of its first bytes. */
-inline_always u32 add_walk(struct event_buffer *b, u32 at, struct scratch *s, u32 most)
+inline_always u32 add_walk(struct event_data *d, u32 at, struct scratch *s, u32 most)
 {
 	u32 off = s->walk.off, len;
 
@@ -123,26 +128,25 @@ inline_always u32 add_walk(struct event_buffer *b, u32 at, struct scratch *s, u3
 		len = most;
 	keep(off);
 	off &= ABI_PATH_MAX - 1;
-	return add_bytes(b, at, s->path.bytes + off, len, most);
+	return add_bytes(d, at, s->path.bytes + off, len, most);
 }
 
-verified_once u32 add_path(struct event_buffer *b, u32 at, struct scratch *s, u64 vfsmount,
+verified_once u32 add_path(struct event_data *d, u32 at, struct scratch *s, u64 vfsmount,
 			   u64 dentry)
 {
-	if (!b || !s || !vfsmount || !dentry)
+	if (!d || !s || !vfsmount || !dentry)
 		return 0;
 	walk_path(s, vfsmount, dentry);
-	return add_walk(b, at, s, ABI_SHOWN_MAX);
+	return add_walk(d, at, s, ABI_SHOWN_MAX);
 }
 
-inline_always u32 add_exe(struct event_buffer *b, u32 at, struct scratch *s,
-			  struct task_struct *task)
+inline_always u32 add_exe(struct event_data *d, u32 at, struct scratch *s, struct task_struct *task)
 {
 	struct file *exe = BPF_CORE_READ(task, mm, exe_file);
 
 	if (!exe)
 		return 0;
-	return add_path(b, at, s, (u64)BPF_CORE_READ(exe, f_path.mnt),
+	return add_path(d, at, s, (u64)BPF_CORE_READ(exe, f_path.mnt),
 			(u64)BPF_CORE_READ(exe, f_path.dentry));
 }
 
@@ -160,7 +164,7 @@ inline_always u32 pid_at_level(struct task_struct *task, u32 level)
 	return nr;
 }
 
-inline_always u32 add_args(struct event_buffer *b, u32 at, struct task_struct *task)
+inline_always u32 add_args(struct event_data *d, u32 at, struct task_struct *task)
 {
 	u64 start = BPF_CORE_READ(task, mm, arg_start), end = BPF_CORE_READ(task, mm, arg_end);
 	u64 len = end - start;
@@ -172,12 +176,12 @@ inline_always u32 add_args(struct event_buffer *b, u32 at, struct task_struct *t
 	keep(at);
 	if (at > ABI_EVENT_DATA - ABI_ARGS_MAX)
 		return 0;
-	if (bpf_probe_read_user(b->data + at, (u32)len, (void *)start))
+	if (bpf_probe_read_user(d->bytes + at, (u32)len, (void *)start))
 		return 0;
 	return len;
 }
 
-inline_always u32 add_tty(struct event_buffer *b, u32 at, struct task_struct *task)
+inline_always u32 add_tty(struct event_data *d, u32 at, struct task_struct *task)
 {
 	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
 	long len;
@@ -186,7 +190,7 @@ inline_always u32 add_tty(struct event_buffer *b, u32 at, struct task_struct *ta
 	if (!tty || at > ABI_EVENT_DATA - ABI_TTY_MAX)
 		return 0;
 	len =
-	    bpf_probe_read_kernel_str(b->data + at, ABI_TTY_MAX,
+	    bpf_probe_read_kernel_str(d->bytes + at, ABI_TTY_MAX,
 				      (void *)tty + bpf_core_field_offset(struct tty_struct, name));
 	return len > 1 ? len - 1 : 0;
 }
@@ -227,27 +231,28 @@ verified_once u64 fill_event(struct event_buffer *b)
 	h->pad = 0;
 
 	if (d->bytes) {
-		h->object_len = add_bytes(b, at, &d->bytes, sizeof(d->bytes), ABI_PATH_MAX);
+		h->object_len = add_bytes(&b->data, at, &d->bytes, sizeof(d->bytes), ABI_PATH_MAX);
 	} else if (s->walk.status == WALK_NAMELESS && d->object_name) {
 		/* memfd:NAME, as the kernel names it. */
-		long n = bpf_probe_read_kernel_str(b->data, ABI_SHOWN_MAX, (void *)d->object_name);
+		long n =
+		    bpf_probe_read_kernel_str(b->data.bytes, ABI_SHOWN_MAX, (void *)d->object_name);
 
 		h->object_len = n > 1 ? n - 1 : 0;
 	} else {
-		h->object_len = add_walk(b, at, s, ABI_PATH_MAX);
+		h->object_len = add_walk(&b->data, at, s, ABI_PATH_MAX);
 	}
 	at += h->object_len;
-	h->exe_len = add_exe(b, at, s, task);
+	h->exe_len = add_exe(&b->data, at, s, task);
 	at += h->exe_len;
-	h->parent_len = add_exe(b, at, s, BPF_CORE_READ(task, real_parent));
+	h->parent_len = add_exe(&b->data, at, s, BPF_CORE_READ(task, real_parent));
 	at += h->parent_len;
 	vfsmount = (u64)BPF_CORE_READ(task, fs, pwd.mnt);
 	dentry = (u64)BPF_CORE_READ(task, fs, pwd.dentry);
-	h->cwd_len = add_path(b, at, s, vfsmount, dentry);
+	h->cwd_len = add_path(&b->data, at, s, vfsmount, dentry);
 	at += h->cwd_len;
-	h->tty_len = add_tty(b, at, task);
+	h->tty_len = add_tty(&b->data, at, task);
 	at += h->tty_len;
-	h->args_len = add_args(b, at, task);
+	h->args_len = add_args(&b->data, at, task);
 	at += h->args_len;
 	keep(at);
 	if (at > ABI_EVENT_DATA) {

@@ -92,6 +92,7 @@ enum {
 	PF_IO_WORKER = 0x00000010,
 	PF_USER_WORKER = 0x00004000,
 	PTRACE_MODE_ATTACH = 0x2,
+	PTRACE_MODE_FSCREDS = 0x8,
 };
 
 /* enum bpf_cmd */
@@ -112,6 +113,12 @@ enum {
 	EACCES = 13,
 	ENOMEM = 12,
 	CLONE_THREAD = 0x00010000,
+};
+
+/* include/uapi/linux/in.h */
+enum {
+	IPPROTO_TCP = 6,
+	IPPROTO_UDP = 17,
 };
 
 /* include/linux/security.h, include/linux/mm.h */
@@ -333,6 +340,12 @@ struct thread_info {
 struct pt_regs {
 	unsigned long orig_ax;
 	unsigned long bx;
+	unsigned long cx;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+	u64 regs[31];
+	u64 orig_x0;
 	s32 syscallno;
 } KTYPE;
 
@@ -341,6 +354,7 @@ struct task_struct {
 	u32 flags;
 	int pid;
 	int tgid;
+	int exit_code;
 	struct mm_struct *mm;
 	const struct cred *cred;
 	const struct cred *real_cred;
@@ -365,8 +379,19 @@ struct linux_binprm {
 	const char *interp;
 } KTYPE;
 
+struct in6_addr {
+	u8 bytes[16];
+};
+
 struct sock_common {
 	u16 skc_family;
+	/* In the network's order, and in the machine's. */
+	__be16 skc_dport;
+	u16 skc_num;
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 } KTYPE;
 
 struct sock {
@@ -377,6 +402,11 @@ struct sock {
 struct socket {
 	short type;
 	struct sock *sk;
+} KTYPE;
+
+/* Begins with its `struct sock`. */
+struct unix_sock {
+	struct path path;
 } KTYPE;
 
 /* Contexts of packet programs, as the kernel's UAPI has them. */
@@ -415,7 +445,12 @@ struct __sk_buff {
 };
 
 struct sockaddr;
-struct msghdr;
+
+struct msghdr {
+	void *msg_name;
+	int msg_namelen;
+} KTYPE;
+
 struct user_namespace;
 
 struct seq_file;
@@ -424,6 +459,11 @@ struct bpf_iter_meta {
 	struct seq_file *seq;
 	u64 session_id;
 	u64 seq_num;
+} KTYPE;
+
+struct bpf_iter__bpf_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
 } KTYPE;
 
 struct bpf_iter__task {

@@ -24,7 +24,6 @@ int HOOK(capable, const struct cred *cred, struct user_namespace *ns, int cap, u
 
 enum {
 	AF_PACKET = 17,
-	IPPROTO_TCP = 6,
 	IPPROTO_MPTCP = 262,
 	LAST_PROTOCOL = 254,
 };

@@ -20,11 +20,18 @@ enum preset {
 	PRESET_EXEC,
 };
 
+inline_always u32 preset_of(u32 operation)
+{
+	if (operation == ABI_OP_TRACE)
+		return PRESET_PROTECT_PROC;
+	return PRESET_ANONYMOUS_MAP_EXEC + operation - ABI_OP_PRESET_ANONYMOUS_MAP_EXEC;
+}
+
 /*
- * What the ruleset of a workload says about a preset. `vfsmount` and `dentry` are what the alert
- * names; 0 when there is nothing to name.
+ * What the ruleset of a workload says about an operation that a preset is about. `vfsmount` and
+ * `dentry` are what the alert names; 0 when there is nothing to name.
  */
-verified_once int check_preset(u32 preset, u32 workload, u64 vfsmount, u64 dentry)
+verified_once int check_preset(u32 operation, u32 workload, u64 vfsmount, u64 dentry)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct request q = {.workload = workload, .active = active_of(workload)};
@@ -34,8 +41,8 @@ verified_once int check_preset(u32 preset, u32 workload, u64 vfsmount, u64 dentr
 	if (!has_flag(q.active, ABI_ACTIVE_PRESET))
 		return 0;
 	q.automaton = ABI_AUTOMATON_PRESET;
-	q.operation = ABI_OP_PRESET_ANONYMOUS_MAP_EXEC + preset - PRESET_ANONYMOUS_MAP_EXEC;
-	q.bytes = preset;
+	q.operation = operation;
+	q.bytes = preset_of(operation);
 	q.dentry = dentry;
 	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (s) {
@@ -113,10 +120,10 @@ int HOOK_AT(exec_presets, bprm_check_security, security_bprm_check, struct linux
 	vfsmount = (u64)BPF_CORE_READ(bprm, file, f_path.mnt);
 	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
 	if (is_exec_session(from, workload) &&
-	    check_preset(PRESET_EXEC, workload, vfsmount, dentry))
+	    check_preset(ABI_OP_PRESET_EXEC, workload, vfsmount, dentry))
 		return -EACCES;
 	if (is_fileless(workload, vfsmount, dentry) &&
-	    check_preset(PRESET_FILELESS_EXEC, workload, vfsmount, dentry))
+	    check_preset(ABI_OP_PRESET_FILELESS_EXEC, workload, vfsmount, dentry))
 		return -EACCES;
 	return 0;
 }
@@ -136,7 +143,7 @@ inline_always int check_executable(struct file *file)
 		if (connection_of(dentry) != NAMELESS)
 			return 0;
 	}
-	return deny_if(check_preset(PRESET_ANONYMOUS_MAP_EXEC, workload, vfsmount, dentry));
+	return deny_if(check_preset(ABI_OP_PRESET_ANONYMOUS_MAP_EXEC, workload, vfsmount, dentry));
 }
 
 int HOOK_AT(mmap_presets, mmap_file, security_mmap_file, MMAP_ARGUMENTS)
@@ -155,7 +162,26 @@ int HOOK_AT(mprotect_presets, file_mprotect, security_file_mprotect, struct vm_a
 	return check_executable(vma->vm_file);
 }
 
-/* === other processes in /proc === */
+/* === other processes: tracing them, and what /proc shows of them === */
+
+/* Attaching, reading or writing memory, taking a descriptor. `/proc/PID/mem`, for which the kernel
+ * asks with the credentials for files, was judged when it was opened. */
+int HOOK_AT(trace_presets, ptrace_access_check, security_ptrace_access_check,
+	    struct task_struct *task, unsigned int mode)
+{
+	u32 workload;
+
+	if (!(mode & PTRACE_MODE_ATTACH) || (mode & PTRACE_MODE_FSCREDS) ||
+	    !(flags_anywhere & ABI_ACTIVE_PRESET))
+		return 0;
+	workload = current_workload();
+	if (!has_flag(active_of(workload), ABI_ACTIVE_PRESET) ||
+	    BPF_CORE_READ(task, tgid) == bpf_get_current_task_btf()->tgid)
+		return 0;
+	return deny_if(check_preset(ABI_OP_TRACE, workload,
+				    (u64)BPF_CORE_READ(task, mm, exe_file, f_path.mnt),
+				    (u64)BPF_CORE_READ(task, mm, exe_file, f_path.dentry)));
+}
 
 /* Whether an inode of procfs belongs to a process, and not to the one that asks. Files like
  * `/proc/meminfo` belong to none. */
@@ -199,9 +225,10 @@ inline_always int check_proc(struct file *file)
 	if (!is_of_another_process(inode))
 		return 0;
 	read_at(&vfsmount, &file->f_path, struct path, mnt);
-	if (is_environment(dentry) && check_preset(PRESET_PROTECT_ENV, workload, vfsmount, dentry))
+	if (is_environment(dentry) &&
+	    check_preset(ABI_OP_PRESET_PROTECT_ENV, workload, vfsmount, dentry))
 		return 1;
-	return check_preset(PRESET_PROTECT_PROC, workload, vfsmount, dentry);
+	return check_preset(ABI_OP_PRESET_PROTECT_PROC, workload, vfsmount, dentry);
 }
 
 #endif

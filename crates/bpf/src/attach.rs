@@ -9,10 +9,12 @@ use crate::kernel::ApplyError;
 use crate::pins::{PinError, Place};
 use crate::programs::Programs;
 use crate::refusal::{Refusal, explained};
-use libbpf_rs::{Link, MapCore as _, MapHandle, Object, ProgramType};
+use libbpf_rs::{Link, MapCore as _, MapHandle, Object, OpenObject, ProgramType};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::num::NonZero;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::thread;
 
 /// Where cgroup v2 is mounted (systemd's file system hierarchy; cgroups(7)).
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
@@ -77,6 +79,9 @@ pub enum LoadError {
     /// Programs and tables cannot be protected.
     #[error("protecting the kernel programs")]
     Guard(#[source] libbpf_rs::Error),
+    /// Repeats of what is logged cannot be told.
+    #[error("reading the numbers of repeats")]
+    Flush(#[source] std::io::Error),
     /// What is in force already cannot be taken over.
     #[error("taking over what is in force; `gorgetd --uninstall` removes it")]
     Adopt(#[source] ApplyError),
@@ -108,9 +113,9 @@ impl Attached {
         let mut links = if is_adopted {
             place.links()?
         } else {
-            let object = explained(|| open.load()).map_err(LoadError::Load)?;
-            let mut links = attach(&object)?;
-            let mut maps = handles(&object)?;
+            let loaded = loaded_at_once(programs, open)?;
+            let mut links = attach(&loaded.programs)?;
+            let mut maps = handles(&loaded.tables)?;
             let tables = maps.iter().map(|(_, map)| map);
             let guarded = maps.iter().find(|(name, _)| name == "guarded");
             let (_, guarded) = guarded.ok_or_else(|| missing("guarded"))?;
@@ -154,7 +159,7 @@ pub(crate) fn attach_calls(
         }
     }
     let object = explained(|| open.load()).map_err(LoadError::Load)?;
-    let mut links = attach(&object)?;
+    let mut links = attach(&[object])?;
     place.keep_calls(&mut links)?;
     if let Err(error) = guard::add_links(guarded, &links) {
         place.remove_calls()?;
@@ -170,18 +175,83 @@ pub(crate) fn program_ids(links: &[(String, Link)]) -> Result<BTreeSet<u32>, Loa
         .map_err(LoadError::Query)
 }
 
-fn missing(what: &str) -> LoadError {
+pub(crate) fn missing(what: &str) -> LoadError {
     LoadError::Attach {
         hook: what.to_owned(),
         source: libbpf_rs::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()),
     }
 }
 
+/// Tables, and programs that share them.
+struct Loaded {
+    tables: Object,
+    programs: Vec<Object>,
+}
+
+/// Loads the programs on all processors: the kernel takes its time to verify each, but does several at
+/// once.
+fn loaded_at_once(programs: Programs, mut open: OpenObject) -> Result<Loaded, LoadError> {
+    for mut program in open.progs_mut() {
+        program.set_autoload(false);
+    }
+    let tables = explained(|| open.load()).map_err(LoadError::Load)?;
+    let shared = handles(&tables)?;
+    let parts = thread::available_parallelism().map_or(1, NonZero::get);
+    let open: Vec<_> = (0..parts)
+        .map(|part| open_part(programs, (part, parts), &shared))
+        .collect::<Result<_, _>>()
+        .map_err(LoadError::Open)?;
+    let load_all = || {
+        thread::scope(|scope| {
+            let loading: Vec<_> = open
+                .into_iter()
+                .map(|part| scope.spawn(|| part.load()))
+                .collect();
+            let loaded = loading.into_iter().map(|part| match part.join() {
+                Ok(loaded) => loaded,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            // Every one is waited for, whatever becomes of the others.
+            loaded
+                .collect::<Vec<_>>()
+                .into_iter()
+                .collect::<libbpf_rs::Result<Vec<_>>>()
+        })
+    };
+    let programs = explained(load_all).map_err(LoadError::Load)?;
+    Ok(Loaded { tables, programs })
+}
+
+/// Each of `parts` gets every so many-th of the programs, with the tables that there are.
+fn open_part(
+    programs: Programs,
+    (part, parts): (usize, usize),
+    tables: &[(String, MapHandle)],
+) -> libbpf_rs::Result<OpenObject> {
+    let mut open = programs.open()?;
+    hooks::fit(programs, Part::Decisions, &mut open)?;
+    let wanted = open.progs_mut().filter(|program| program.autoload());
+    for (n, mut program) in wanted.enumerate() {
+        program.set_autoload(n % parts == part);
+    }
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        let name = pinned_as(&name);
+        if let Some((_, table)) = tables
+            .iter()
+            .find(|(table, _)| Some(table.as_str()) == name)
+        {
+            map.reuse_fd(table.as_fd())?;
+        }
+    }
+    Ok(open)
+}
+
 /// Attaches every program to its hook.
-fn attach(object: &Object) -> Result<Vec<(String, Link)>, LoadError> {
+pub(crate) fn attach(objects: &[Object]) -> Result<Vec<(String, Link)>, LoadError> {
     let cgroups = File::open(CGROUP_ROOT).map_err(LoadError::Cgroups)?;
     let mut links = Vec::new();
-    for program in object.progs_mut() {
+    for program in objects.iter().flat_map(Object::progs_mut) {
         if !program.autoload() {
             continue;
         }
@@ -201,7 +271,7 @@ fn attach(object: &Object) -> Result<Vec<(String, Link)>, LoadError> {
 
 /// What a table is pinned as: its name without what libbpf puts before those of sections; `None` for
 /// constants.
-fn pinned_as(map: &str) -> Option<&str> {
+pub(crate) fn pinned_as(map: &str) -> Option<&str> {
     if map.contains(CONSTANTS) {
         return None;
     }

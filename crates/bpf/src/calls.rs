@@ -11,7 +11,6 @@ use gorget_engine::object_bytes;
 use gorget_model::{Object, Syscall};
 use libbpf_rs::{Link, MapHandle};
 use std::collections::BTreeSet;
-use std::mem::offset_of;
 
 /// Calls that do not return: what they do cannot be told when they have done it.
 const LAST: [&str; 3] = ["exit", "exit_group", "rt_sigreturn"];
@@ -99,25 +98,27 @@ impl Calls {
     }
 }
 
-/// Fills in `calls_known` of `bpf/calls.h`.
-pub(crate) fn put_known(constants: &mut [u8]) {
+/// Fills in `calls_known` of `bpf/call_numbers.h`, which begins there.
+pub(crate) fn put_known(constants: &mut [u8], first: usize) {
     let native = |call: Syscall| match std::env::consts::ARCH {
         "aarch64" => call.aarch64(),
         _ => call.x86_64(),
     };
     let rows = Syscall::all().filter_map(|call| Some((native(call)?, row(call))));
-    put_rows(constants, abi::call::ABI_CALLS_NATIVE, rows);
+    put_rows(constants, first, abi::call::ABI_CALLS_NATIVE, rows);
     if std::env::consts::ARCH != "x86_64" {
         return;
     }
     let named = |(number, call)| (number, row(call));
     put_rows(
         constants,
+        first,
         abi::call::ABI_CALLS_NATIVE,
         Syscall::x32().map(named),
     );
     put_rows(
         constants,
+        first,
         abi::call::ABI_CALLS_COMPAT,
         Syscall::i386().map(named),
     );
@@ -126,21 +127,27 @@ pub(crate) fn put_known(constants: &mut [u8]) {
         (Syscall::I386_IPC, abi::call::ABI_CALL_IS_IPC),
     ];
     let many = many.into_iter().map(|(number, flag)| (number, flag.0));
-    put_rows(constants, abi::call::ABI_CALLS_COMPAT, many);
+    put_rows(constants, first, abi::call::ABI_CALLS_COMPAT, many);
     put_rows(
         constants,
+        first,
         abi::call::ABI_CALLS_SOCKET,
         Syscall::of_socketcall().map(named),
     );
     put_rows(
         constants,
+        first,
         abi::call::ABI_CALLS_IPC,
         Syscall::of_ipc().map(named),
     );
 }
 
-fn put_rows(constants: &mut [u8], table: abi::call, rows: impl IntoIterator<Item = (u16, u32)>) {
-    let first = offset_of!(abi::enforce_rodata, calls_known);
+fn put_rows(
+    constants: &mut [u8],
+    first: usize,
+    table: abi::call,
+    rows: impl IntoIterator<Item = (u16, u32)>,
+) {
     let numbers = abi::limit::ABI_CALL_NUMBERS.0;
     for (number, row) in rows.into_iter().filter(|(n, _)| u32::from(*n) < numbers) {
         let at = (table.0 * numbers + u32::from(number)) as usize;
@@ -160,20 +167,43 @@ fn row(call: Syscall) -> u32 {
     } else {
         0
     };
-    u32::from(high) | u32::from(low) << 8 | flag
+    u32::from(high) | u32::from(low) << 8 | flag | logged(call.name())
+}
+
+/// Where the call is logged, and which of its arguments is a path.
+fn logged(name: &str) -> u32 {
+    let starts = abi::call::ABI_CALL_STARTS.0;
+    let on_files = abi::call::ABI_CALL_ON_FILES.0;
+    let on_sockets = abi::call::ABI_CALL_ON_SOCKETS.0;
+    let (flags, path) = match name {
+        "execve" => (starts, 1),
+        "execveat" => (starts, 2),
+        "open" | "creat" | "unlink" | "rmdir" | "mkdir" | "mknod" | "rename" | "link" | "chmod"
+        | "chown" | "chown32" | "lchown" | "lchown32" | "truncate" | "truncate64" => (on_files, 1),
+        "openat" | "openat2" | "unlinkat" | "mkdirat" | "mknodat" | "renameat" | "renameat2"
+        | "linkat" | "fchmodat" | "fchmodat2" | "fchownat" | "symlink" => (on_files, 2),
+        "symlinkat" => (on_files, 3),
+        "socket" | "bind" | "listen" | "connect" => (on_sockets, 0),
+        "accept" | "accept4" => (on_sockets | abi::call::ABI_CALL_ACCEPTS.0, 0),
+        "sendto" | "sendmsg" | "sendmmsg" => (on_sockets | abi::call::ABI_CALL_WITH_ADDRESS.0, 0),
+        _ => (0, 0),
+    };
+    flags | path << abi::call::ABI_CALL_PATH_SHIFT.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::mem::offset_of;
 
     #[test]
     fn a_call_is_found_by_its_number_with_the_bytes_that_rules_have() {
         let mut constants = vec![0; size_of::<abi::enforce_rodata>()];
-        put_known(&mut constants);
+        let first = offset_of!(abi::enforce_rodata, calls_known);
+        put_known(&mut constants, first);
         let known = |table: abi::call, number: u16| {
             let row = table.0 * abi::limit::ABI_CALL_NUMBERS.0 + u32::from(number);
-            let at = offset_of!(abi::enforce_rodata, calls_known) + row as usize * 4;
+            let at = first + row as usize * 4;
             u32::from_ne_bytes(constants[at..at + 4].try_into().unwrap())
         };
         let call = |name| Syscall::from_name(name).unwrap();

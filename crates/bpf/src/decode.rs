@@ -54,10 +54,7 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
     if found != known {
         return Err(DecodeError::Layout { found, known });
     }
-    let mut strings = Strings {
-        record,
-        at: size_of::<ev_decision>(),
-    };
+    let mut strings = Strings::new(record, size_of::<ev_decision>());
     let flags = word(offset_of!(ev_decision, flags))?;
     let operation = operation(word(offset_of!(ev_decision, operation))?)?;
     let object = strings.next(word(offset_of!(ev_decision, object_len))?)?;
@@ -117,13 +114,18 @@ fn call(word: u32, path: Vec<u8>) -> Result<Object, DecodeError> {
     }
 }
 
-struct Strings<'a> {
+/// The strings of a record, one after the other.
+pub(crate) struct Strings<'a> {
     record: &'a [u8],
     at: usize,
 }
 
-impl Strings<'_> {
-    fn next(&mut self, len: u32) -> Result<Vec<u8>, DecodeError> {
+impl<'a> Strings<'a> {
+    pub(crate) fn new(record: &'a [u8], at: usize) -> Self {
+        Self { record, at }
+    }
+
+    pub(crate) fn next(&mut self, len: u32) -> Result<Vec<u8>, DecodeError> {
         let truncated = DecodeError::Truncated {
             len: self.record.len(),
         };
@@ -145,11 +147,11 @@ fn read<const N: usize>(record: &[u8], at: usize) -> Result<[u8; N], DecodeError
         .ok_or(DecodeError::Truncated { len: record.len() })
 }
 
-fn read_u32(record: &[u8], at: usize) -> Result<u32, DecodeError> {
+pub(crate) fn read_u32(record: &[u8], at: usize) -> Result<u32, DecodeError> {
     read(record, at).map(u32::from_ne_bytes)
 }
 
-fn read_u64(record: &[u8], at: usize) -> Result<u64, DecodeError> {
+pub(crate) fn read_u64(record: &[u8], at: usize) -> Result<u64, DecodeError> {
     read(record, at).map(u64::from_ne_bytes)
 }
 
@@ -171,6 +173,7 @@ fn operation(value: u32) -> Result<Operation, DecodeError> {
         abi::operation::ABI_OP_SETATTR => Operation::Setattr,
         abi::operation::ABI_OP_SETXATTR => Operation::Setxattr,
         abi::operation::ABI_OP_IOCTL => Operation::Ioctl,
+        abi::operation::ABI_OP_LOCAL_CONNECT => Operation::LocalConnect,
         abi::operation::ABI_OP_MOUNT => Operation::Mount,
         abi::operation::ABI_OP_UMOUNT => Operation::Umount,
         abi::operation::ABI_OP_PIVOT_ROOT => Operation::PivotRoot,
@@ -190,6 +193,7 @@ fn operation(value: u32) -> Result<Operation, DecodeError> {
         abi::operation::ABI_OP_PRESET_PROTECT_ENV => Operation::Preset(Preset::ProtectEnv),
         abi::operation::ABI_OP_PRESET_PROTECT_PROC => Operation::Preset(Preset::ProtectProc),
         abi::operation::ABI_OP_PRESET_EXEC => Operation::Preset(Preset::Exec),
+        abi::operation::ABI_OP_TRACE => Operation::Trace,
         abi::operation::ABI_OP_TAMPER_SIGNAL => Operation::Tamper(Tamper::Signal),
         abi::operation::ABI_OP_TAMPER_TRACE => Operation::Tamper(Tamper::Trace),
         abi::operation::ABI_OP_TAMPER_TABLE => Operation::Tamper(Tamper::Table),

@@ -93,7 +93,7 @@ pub(crate) fn fit(
         if let Some(bytes) = map.initial_value_mut() {
             let at = offset_of!(abi::enforce_rodata, setattr_gets_idmap);
             put(bytes, at, u32::from(with_idmap));
-            calls::put_known(bytes);
+            calls::put_known(bytes, offset_of!(abi::enforce_rodata, calls_known));
         }
     }
     let younger = YOUNGER

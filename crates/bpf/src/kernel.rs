@@ -4,12 +4,15 @@
 //! INVARIANT: index 0 of the workload table is the host. An index is not given to another workload
 //! before all others were used, because tasks that left their cgroup keep theirs.
 
+mod shown;
+
 use crate::abi;
 use crate::attach::{Attached, LoadError, program_ids};
 use crate::calls::Calls;
 use crate::costs::Measured;
 use crate::guard::Protection;
 use crate::hooks::LeftOut;
+use crate::logs::Logs;
 use crate::lower::put;
 use crate::pins::{PinError, Place};
 use crate::programs::Programs;
@@ -17,7 +20,7 @@ use crate::ring::Reader;
 use crate::starting::{self, Beginnings, Start};
 use crate::tables::{RulesetNumber, Tables};
 use gorget_engine::{ContentId, Ruleset, Test};
-use gorget_model::{Category, Loss, LossStage, Mode};
+use gorget_model::{Category, Loss, LossStage, Mode, Visibility};
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle};
 use std::collections::{BTreeSet, HashMap};
@@ -135,6 +138,7 @@ pub struct Kernel {
     starts: MapHandle,
     starting: MapHandle,
     calls: Calls,
+    logs: Logs,
     /// Channels of alerts of other builds' programs that are still attached.
     others: Vec<MapHandle>,
     tables: Tables,
@@ -195,6 +199,7 @@ impl Kernel {
             starts,
             starting,
             calls,
+            logs: Logs::default(),
             others,
             tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
             in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
@@ -273,7 +278,7 @@ impl Kernel {
     /// Names of the attached programs, which are those of their hooks.
     pub fn hooks(&self) -> impl Iterator<Item = &str> {
         let names = self.links.iter().map(|(name, _)| name.as_str());
-        names.chain(self.calls.hooks())
+        names.chain(self.calls.hooks()).chain(self.logs.hooks())
     }
 
     /// What can be measured of what is attached and in force now.
@@ -405,6 +410,7 @@ impl Kernel {
     /// When it is not bound, or the kernel refuses.
     pub fn unbind(&mut self, index: WorkloadIndex) -> Result<(), ApplyError> {
         self.apply(index, None, Mode::Disabled)?;
+        self.show(index, Visibility::NONE);
         let Some(InForce {
             cgroup: Some(cgroup),
             content: _,
@@ -575,7 +581,11 @@ impl Kernel {
 
     /// How often the kernel has left out one of the programs.
     fn count_skipped(&self) -> u64 {
-        let now = skipped_by(|id| self.program_ids.contains(&id) || self.calls.has_program(id));
+        let now = skipped_by(|id| {
+            self.program_ids.contains(&id)
+                || self.calls.has_program(id)
+                || self.logs.has_program(id)
+        });
         self.told.skipped_before.saturating_add(now)
     }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reading the ring buffer of alerts.
+//! Reading the ring buffers: that of alerts, and that of logs.
 //!
 //! A reader belongs to one thread. A record that cannot be decoded is handed on as an error, so
 //! that it is counted; it never stops the reader.
 
 use crate::decode::{DecodeError, decode};
+use crate::decode_log::{self, LogRecord};
 use gorget_model::KernelEvent;
-use libbpf_rs::{MapHandle, RingBufferBuilder};
+use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 use std::time::Duration;
 
 /// How long a wait for events lasts before the reader looks whether it shall stop.
@@ -62,14 +63,49 @@ impl Reader {
                 0
             })?;
         }
-        let ring = builder.build()?;
-        while go_on() {
-            match ring.poll(STOP_CHECK) {
-                Ok(()) => {}
-                Err(error) if error.kind() == libbpf_rs::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        ring.consume()
+        poll(&builder.build()?, go_on)
     }
+}
+
+/// The receiving end of the logs. It has nothing to do with that of the alerts: neither waits for the
+/// other.
+#[derive(Debug)]
+pub struct LogReader {
+    logs: MapHandle,
+}
+
+impl LogReader {
+    pub(crate) fn new(logs: MapHandle) -> Self {
+        Self { logs }
+    }
+
+    /// Hands every record to `sink` until `go_on` says no; what is in the buffer then is still
+    /// handed on.
+    ///
+    /// # Errors
+    ///
+    /// When the buffer cannot be mapped or waited for.
+    pub fn run(
+        self,
+        go_on: impl Fn() -> bool,
+        sink: impl Fn(Result<LogRecord, DecodeError>),
+    ) -> Result<(), libbpf_rs::Error> {
+        let mut builder = RingBufferBuilder::new();
+        builder.add(&self.logs, |record| {
+            sink(decode_log::decode(record));
+            0
+        })?;
+        poll(&builder.build()?, go_on)
+    }
+}
+
+fn poll(ring: &RingBuffer<'_>, go_on: impl Fn() -> bool) -> Result<(), libbpf_rs::Error> {
+    while go_on() {
+        match ring.poll(STOP_CHECK) {
+            Ok(()) => {}
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    ring.consume()
 }

@@ -39,6 +39,9 @@ pub enum Operation {
     Setxattr,
     /// `file_ioctl` with a command that changes content or flags.
     Ioctl,
+    /// `unix_stream_connect`, `unix_may_send`: a local socket is connected, or a datagram is sent to
+    /// it, by the name that it has in the tree.
+    LocalConnect,
     /// `sb_mount`, `move_mount`: something is mounted there, or moved or shown from there.
     Mount,
     /// `sb_umount`.
@@ -66,6 +69,9 @@ pub enum Operation {
     Capable,
     /// What a preset describes, at the hook where it can be seen.
     Preset(Preset),
+    /// `ptrace_access_check`: another process is traced, its memory is read or written, or one of its
+    /// descriptors is taken. The preset `protectProc` is about it.
+    Trace,
     /// Against Gorget itself.
     Tamper(Tamper),
     /// `sys_exit`, or `sys_enter` of what does not return: a system call that rules are about.
@@ -107,6 +113,7 @@ impl Operation {
             | Self::Setattr
             | Self::Setxattr
             | Self::Ioctl
+            | Self::LocalConnect
             | Self::Mount
             | Self::Umount
             | Self::PivotRoot => Category::File,
@@ -118,7 +125,7 @@ impl Operation {
             | Self::SocketSend => Category::Network,
             Self::Lookup => Category::Dns,
             Self::Capable => Category::Capability,
-            Self::Preset(_) | Self::Tamper(_) => Category::Preset,
+            Self::Preset(_) | Self::Trace | Self::Tamper(_) => Category::Preset,
             Self::Syscall => Category::Syscall,
         }
     }
@@ -142,6 +149,7 @@ impl Operation {
             Self::Setattr => "FILE_SETATTR",
             Self::Setxattr => "FILE_SETXATTR",
             Self::Ioctl => "FILE_IOCTL",
+            Self::LocalConnect => "UNIX_STREAM_CONNECT",
             Self::Mount => "SB_MOUNT",
             Self::Umount => "SB_UMOUNT",
             Self::PivotRoot => "SB_PIVOTROOT",
@@ -157,7 +165,7 @@ impl Operation {
             Self::Preset(Preset::FilelessExec | Preset::Exec) => "SECURITY_BPRM_CHECK",
             Self::Preset(Preset::ProtectEnv | Preset::ProtectProc) => "FILE_OPEN",
             Self::Tamper(Tamper::Signal) => "TASK_KILL",
-            Self::Tamper(Tamper::Trace) => "PTRACE_ACCESS_CHECK",
+            Self::Trace | Self::Tamper(Tamper::Trace) => "PTRACE_ACCESS_CHECK",
             Self::Tamper(Tamper::Table) => "BPF_MAP",
             Self::Tamper(Tamper::Link) => "BPF",
             Self::Tamper(Tamper::Pin) => "FILE_UNLINK",
@@ -237,6 +245,9 @@ pub enum LossStage {
     /// program on that processor: the operation was not judged (audit only), or an alert about a name
     /// that was looked up waits for the next one.
     Skipped,
+    /// The ring buffer for logs was full, or a log could not be put together: so many operations that
+    /// were to be visible are not told. Alerts have a buffer of their own.
+    Logs,
     /// A record in the ring buffer could not be decoded.
     Undecodable,
     /// The reader's queue was full.
@@ -245,12 +256,13 @@ pub enum LossStage {
 
 impl LossStage {
     /// Every stage, in the order of the kernel's counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RingFull,
         Self::PathUnknown,
         Self::NoMemory,
         Self::RulesetMissing,
         Self::Skipped,
+        Self::Logs,
         Self::Undecodable,
         Self::QueueFull,
     ];
@@ -263,6 +275,7 @@ impl LossStage {
             Self::NoMemory => "no_memory",
             Self::RulesetMissing => "ruleset_missing",
             Self::Skipped => "skipped",
+            Self::Logs => "logs",
             Self::Undecodable => "undecodable",
             Self::QueueFull => "queue_full",
         }

@@ -13,9 +13,11 @@ mod capability;
 mod device;
 mod event;
 mod kernel;
+mod log;
 pub mod network;
 mod preset;
 mod syscall;
+mod visibility;
 mod workload;
 
 pub use access::{Access, Category, Modes, Object, Subject};
@@ -26,7 +28,9 @@ pub use event::{
     Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process, Threshold,
 };
 pub use kernel::{KernelEvent, Loss, LossStage, Operation, Tamper, TaskInfo};
+pub use log::{Address, KernelLog, KernelRepeats, Logged, LoggedPath, Repeats};
 pub use network::{Protocol, Socket};
 pub use preset::Preset;
 pub use syscall::Syscall;
+pub use visibility::{UnknownVisibility, Visibility};
 pub use workload::{Container, Host, Mode, Posture, Postures, Workload};

@@ -93,10 +93,7 @@ impl Tracker {
             object,
             task,
         } = event;
-        let workload = self
-            .workloads
-            .get(&workload)
-            .map_or_else(|| unknown_workload(workload), Arc::clone);
+        let workload = self.workload_at(workload);
         let kind = match *workload {
             Workload::Host(_) => AlertKind::HostPolicy,
             Workload::Container(_) => AlertKind::Policy,
@@ -112,9 +109,7 @@ impl Tracker {
         let object = resource(&object);
         let (process, source) = self.process(operation, &object, task, &workload);
         Event::Alert(Alert {
-            unix_micros: self
-                .boot_unix_micros
-                .saturating_add(i64::try_from(boot_ns / 1000).unwrap_or(i64::MAX)),
+            unix_micros: self.unix_micros(boot_ns),
             node: Arc::clone(&self.node),
             workload,
             process,
@@ -128,6 +123,29 @@ impl Tracker {
             result,
             enforcer: enforcer(operation),
         })
+    }
+
+    pub(crate) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
+    }
+
+    pub(crate) fn workload_at(&self, index: u32) -> Arc<Workload> {
+        let known = self.workloads.get(&index);
+        known.map_or_else(|| unknown_workload(index), Arc::clone)
+    }
+
+    /// A time since boot in nanoseconds, as people have it.
+    pub(crate) fn unix_micros(&self, boot_ns: u64) -> i64 {
+        let micros = i64::try_from(boot_ns / 1000).unwrap_or(i64::MAX);
+        self.boot_unix_micros.saturating_add(micros)
+    }
+
+    /// Containers have users of their own.
+    pub(crate) fn user_in(&self, uid: u32, workload: &Workload) -> String {
+        match workload {
+            Workload::Host(_) => self.users.get(&uid).cloned().unwrap_or_default(),
+            Workload::Container(_) => String::new(),
+        }
     }
 
     fn policy(&self, operation: Operation, ruleset: u32, cause: Cause) -> PolicyRef {
@@ -183,10 +201,7 @@ impl Tracker {
                 (exe, text(&parent_exe), source)
             }
         };
-        let user = match workload {
-            Workload::Host(_) => self.users.get(&uid).cloned().unwrap_or_default(),
-            Workload::Container(_) => String::new(),
-        };
+        let user = self.user_in(uid, workload);
         let process = Process {
             host_pid,
             host_ppid,
@@ -263,7 +278,7 @@ fn socket_name(socket: Socket) -> String {
 }
 
 /// How it ended, in the words of strerror(3); 0 and more is success.
-fn ended(result: i32) -> &'static str {
+pub(crate) fn ended(result: i32) -> &'static str {
     let error = match result {
         0.. => return "Passed",
         // Of the kernel's own: ERESTARTSYS and its like, which programs never see.
@@ -309,7 +324,11 @@ fn enforcer(operation: Operation) -> &'static str {
     if operation == Operation::Syscall {
         return "eBPF Monitor";
     }
-    let Operation::Preset(preset) = operation else {
+    let preset = if let Operation::Preset(preset) = operation {
+        preset
+    } else if operation == Operation::Trace {
+        Preset::ProtectProc
+    } else {
         return "BPFLSM";
     };
     match preset {
@@ -321,12 +340,12 @@ fn enforcer(operation: Operation) -> &'static str {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Arguments, NUL separated, as one line; `None` when there are none.
-fn command_line(args: &[u8]) -> Option<String> {
+pub(crate) fn command_line(args: &[u8]) -> Option<String> {
     let args = args
         .iter()
         .rposition(|byte| *byte != 0)

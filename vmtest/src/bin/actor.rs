@@ -5,7 +5,7 @@
 //! answers each with one line on standard output, or another named pipe:
 //! `passed`, `denied` (EACCES), `failed ERROR`, or `said TEXT` for a line of shell. It starts copies of itself from other paths as
 //! `actor obey`; those perform what is passed on to them, so that the operation's subject is that
-//! path. Any other arguments: it ends with success, which is what executing it as an object does.
+//! path. `actor try OPERATION PATH` performs one and ends. Any other arguments: it ends with success, which is what executing it as an object does.
 #![expect(
     clippy::disallowed_methods,
     reason = "a test program that runs programs"
@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -36,6 +37,15 @@ fn main() {
             }
         }
         ["obey"] => obey(),
+        ["try", operation, path] => {
+            let done = perform(
+                operation,
+                path,
+                &mut HashMap::new(),
+                &mut objects::Kept::new(),
+            );
+            answer(&mut io::stdout(), done);
+        }
         ["enter", profile, path, "obey"] => enter(profile, path),
         _ => {}
     }
@@ -213,6 +223,8 @@ fn perform(
             .truncate(true)
             .open(path)
             .map(drop),
+        "connect-local" => UnixStream::connect(path).map(drop),
+        "send-local" => UnixDatagram::unbound()?.send_to(b"x", path).map(drop),
         "chroot" => std::os::unix::fs::chroot(path).and_then(|()| std::env::set_current_dir("/")),
         _ => objects::perform(operation, path, sockets)
             .unwrap_or_else(|| Err(io::Error::other(format!("unknown operation `{operation}`")))),

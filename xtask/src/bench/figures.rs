@@ -112,9 +112,11 @@ impl Figures {
 
 /// How far apart two figures are, in thousandths of a percent of the first.
 fn difference(before: u64, after: u64) -> u64 {
-    (before.abs_diff(after) * 100_000)
-        .checked_div(before)
-        .unwrap_or(u64::MAX)
+    let distance = before.abs_diff(after) * 100_000;
+    match distance {
+        0 => 0,
+        _ => distance.checked_div(before).unwrap_or(u64::MAX),
+    }
 }
 
 fn percent(thousandths: u64) -> String {
@@ -151,6 +153,9 @@ mod tests {
         let before = Figures::in_output(OUTPUT).unwrap();
         let same = before.comparison(&before);
         assert_eq!(same, "2 figures were measured before, too; none differs");
+        let nothing = Figures::in_output("figure storm,lost,0").unwrap();
+        let same = nothing.comparison(&nothing);
+        assert_eq!(same, "1 figures were measured before, too; none differs");
         let after = Figures::in_output("figure none,open,1001\nfigure loaded,open,1000").unwrap();
         assert_eq!(
             after.comparison(&before),

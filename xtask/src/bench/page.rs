@@ -33,6 +33,7 @@ pub(crate) fn generated(figures: &Figures) -> Result<String> {
         opening(figures)?,
         depths(figures)?,
         operations(figures)?,
+        visible(figures)?,
         storm(figures)?,
     ]
     .join("\n"))
@@ -230,6 +231,32 @@ fn operations(figures: &Figures) -> Result<String> {
             cells.push(added(bare, cost));
         }
         line(&mut text, &cells);
+    }
+    Ok(text)
+}
+
+fn visible(figures: &Figures) -> Result<String> {
+    let mut text = "### Logs\n\nNo policy, but everything that is measured is visible and logged, the agent's \
+        work for that included. What is repeated within seconds is counted instead.\n\n"
+        .to_owned();
+    text += &table_head(&["operation", "no Gorget", "visible", "added"]);
+    let files = [
+        ("a file opened and closed again", AGAIN),
+        ("files opened and closed in turn", IN_TURN),
+    ];
+    let others = OPERATIONS.map(|(name, operation, _, _)| (name, operation));
+    for (name, operation) in files.into_iter().chain(others) {
+        let bare = figures.get("none", operation)?;
+        let cost = figures.get("visible", operation)?;
+        line(
+            &mut text,
+            &[
+                name.to_owned(),
+                grouped(bare),
+                grouped(cost),
+                added(bare, cost),
+            ],
+        );
     }
     Ok(text)
 }

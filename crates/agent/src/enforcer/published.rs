@@ -2,8 +2,8 @@
 //! What is in force, for everybody who asks: one value, replaced as a whole when something changed.
 
 use super::{Bound, Enforcer};
-use gorget_bpf::WorkloadIndex;
-use gorget_model::{Mode, Workload};
+use gorget_bpf::{Measured, WorkloadIndex};
+use gorget_model::{Mode, Visibility, Workload};
 use gorget_policy::Policy;
 use gorget_telemetry::proto::v1;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) struct Published {
     about: v1::AgentStatus,
     told: watch::Sender<Arc<v1::AgentStatus>>,
     /// What can be measured of that.
-    measured: watch::Sender<Arc<gorget_bpf::Measured>>,
+    measured: watch::Sender<Arc<Measured>>,
     /// Something may have changed since it was told.
     pub(super) changed: bool,
 }
@@ -40,7 +40,7 @@ impl Published {
     }
 
     /// What can be measured, now and later.
-    pub(crate) fn measured(&self) -> watch::Receiver<Arc<gorget_bpf::Measured>> {
+    pub(crate) fn measured(&self) -> watch::Receiver<Arc<Measured>> {
         self.measured.subscribe()
     }
 }
@@ -52,6 +52,10 @@ pub(crate) fn named(policy: &Policy) -> v1::PolicyName {
         namespace: policy.namespace.clone().unwrap_or_default(),
         name: policy.name.clone(),
     }
+}
+
+fn names(visible: Visibility) -> Vec<String> {
+    visible.names().map(str::to_owned).collect()
 }
 
 impl Enforcer {
@@ -87,6 +91,8 @@ impl Enforcer {
             runtimes: self.runtimes.values().cloned().collect(),
             starts: Some(self.lateness.told()),
             calls_trouble: self.calls_trouble.clone(),
+            container_visibility: names(self.visible.defaults.containers),
+            host_visibility: names(self.visible.defaults.host),
             ..self.published.about.clone()
         };
         self.published.told.send_replace(Arc::new(status));

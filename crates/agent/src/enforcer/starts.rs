@@ -157,6 +157,7 @@ impl Enforcer {
         // Tasks that run in it already are members before it is said that the rules are in force.
         self.enrol();
         let done = self.apply(index);
+        self.show(index);
         self.tell_lateness(index, cgroup.id, waits);
         done
     }
@@ -189,6 +190,7 @@ impl Enforcer {
                 apparmor.stopped(before);
             }
             lock(&self.tracker).workload(index.0, workload);
+            self.show(index);
         }
         self.apply(index)
     }

@@ -4,6 +4,8 @@
 //! An operation is done in batches. The first ones warm caches up and are not counted; of the others
 //! the mean counts, over many ticks of the timer: it is then that the kernel does what an operation
 //! left to be done (a closed file is freed by an interrupt), so a tick more or less is a visible error.
+//! The dearest and the cheapest batches are left out: what happens once, as freeing what loading
+//! programs took, would be a visible error, too.
 //! Setting up what an operation needs (files to remove, a listening socket) is done between batches
 //! and not measured.
 
@@ -17,10 +19,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const WARM_UP: u64 = 3;
-const BATCHES: u64 = 40;
-/// Of a whole task: it is long enough.
-const RUNS: u64 = 5;
+const WARM_UP: usize = 3;
+const BATCHES: usize = 40;
+/// At either end, of the batches.
+const OUTLIERS: usize = 4;
+/// Of a whole task: it is long enough. The one in the middle counts.
+const RUNS: usize = 5;
 
 /// Files in a directory that are opened in turn: more than a task's memory for answers holds.
 pub(crate) const FILES: usize = 64;
@@ -56,26 +60,31 @@ fn batches(
     prepare: impl FnMut() -> Result<()>,
     batch: impl FnMut() -> Result<()>,
 ) -> Result<u64> {
-    let all = count * BATCHES;
-    Ok((total(BATCHES, prepare, batch)? + all / 2) / all)
+    let mut costs = costs(BATCHES, prepare, batch)?;
+    costs.sort_unstable();
+    let kept = costs.get(OUTLIERS..costs.len() - OUTLIERS);
+    let kept = kept.context("there are too few batches")?;
+    let all = count * u64::try_from(kept.len())?;
+    Ok((kept.iter().sum::<u64>() + all / 2) / all)
 }
 
-fn total(
-    rounds: u64,
+/// What each round costs, once caches are warm.
+fn costs(
+    rounds: usize,
     mut prepare: impl FnMut() -> Result<()>,
     mut batch: impl FnMut() -> Result<()>,
-) -> Result<u64> {
-    let mut total = 0;
+) -> Result<Vec<u64>> {
+    let mut costs = Vec::new();
     for round in 0..WARM_UP + rounds {
         prepare()?;
         let began = now();
         batch()?;
         let took = now() - began;
         if round >= WARM_UP {
-            total += took;
+            costs.push(took);
         }
     }
-    Ok(total)
+    Ok(costs)
 }
 
 fn nothing() -> Result<()> {
@@ -199,7 +208,7 @@ fn capable() -> Result<u64> {
 
 /// A whole script, from the shell's start to its end.
 fn run(script: &str) -> Result<u64> {
-    let total = total(RUNS, nothing, || {
+    let mut costs = costs(RUNS, nothing, || {
         let mut command = Command::new("/bin/sh");
         let status = command.arg(script).stdin(Stdio::null()).status()?;
         if !status.success() {
@@ -207,7 +216,8 @@ fn run(script: &str) -> Result<u64> {
         }
         Ok(())
     })?;
-    Ok(total / RUNS)
+    costs.sort_unstable();
+    costs.get(RUNS / 2).copied().context("it was never run")
 }
 
 /// Opens a file as often and as fast as possible, once.

@@ -82,7 +82,19 @@ pub(crate) fn all(arguments: &[&str]) -> Result<()> {
     in_force(&rules)?;
     everything_in(&rules.name, quick)?;
     drop(agent);
+    visible()?;
     storm::measure()
+}
+
+/// No policy, but all that the host does is logged.
+fn visible() -> Result<()> {
+    let log = "/tmp/visible.json";
+    let config = format!("hostVisibility: process,file,network,capabilities\nlogPath: {log}\n");
+    let mut agent = Agent::start_with(&config, &[]);
+    agent.wait_until("something is logged", || {
+        fs::metadata(log).is_ok_and(|file| file.len() > 0)
+    });
+    everything_in("visible", false)
 }
 
 fn everything_in(situation: &str, quick: bool) -> Result<()> {

@@ -1,0 +1,682 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What is seen of what workloads do.
+ *
+ * A system call is told where it ends, with what it returned. What it was about is noted on the
+ * way, as the kernel found it, in memory of the task: the first path or address of the call. A path
+ * that leads nowhere was found by nobody; then the event has what the program wrote, and says so.
+ */
+#ifndef GORGET_LOG_HOOKS_H
+#define GORGET_LOG_HOOKS_H
+
+#include "logs.h"
+#include "places.h"
+#include "call_numbers.h"
+#include "questions.h"
+
+#define LOG(name) SEC("fexit/security_" #name) int
+
+/* What the call in progress is about. */
+struct log_note {
+	/* The call; 0: nothing was noted. */
+	u32 call;
+	u32 number;
+	u32 object_len;
+	/* Of an execve, the image that calls it, behind the object. */
+	u32 exe_len;
+	u64 tag;
+	struct event_data data;
+};
+
+_Static_assert(sizeof(struct log_note) <= 8192 - 256, "a note fits into a slab");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct log_note);
+} log_notes SEC(".maps");
+
+inline_always u32 call_in_progress(void)
+{
+	return call_in((u64)bpf_task_pt_regs(bpf_get_current_task_btf()));
+}
+
+/* Memory for a note about the call in progress; NULL when nothing is to be noted, or was before. */
+inline_always struct log_note *note_for(u32 call)
+{
+	struct log_note *n = bpf_task_storage_get(&log_notes, bpf_get_current_task_btf(), NULL,
+						  BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!n || n->call)
+		return NULL;
+	n->call = call;
+	n->number = 0;
+	n->object_len = 0;
+	n->exe_len = 0;
+	n->tag = 0;
+	return n;
+}
+
+inline_always u32 kind_visible(u32 call)
+{
+	if (call & ABI_CALL_STARTS)
+		return ABI_VISIBLE_PROCESS;
+	if (call & ABI_CALL_ON_FILES)
+		return ABI_VISIBLE_FILE;
+	return call & ABI_CALL_ON_SOCKETS ? ABI_VISIBLE_NETWORK : 0;
+}
+
+/* === paths === */
+
+/* The call in progress is about this object. */
+verified_once int note_path(u64 vfsmount, u64 dentry)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 workload = 0, mask = look(&workload), call;
+	u64 name = 0, parent = 0;
+	struct log_note *n;
+	struct scratch *s;
+
+	if (!(mask & (ABI_VISIBLE_PROCESS | ABI_VISIBLE_FILE)))
+		return 0;
+	call = call_in_progress();
+	if (!(call & (ABI_CALL_STARTS | ABI_CALL_ON_FILES)) || !(mask & kind_visible(call)))
+		return 0;
+	n = note_for(call);
+	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!n || !s)
+		return 0;
+	s->walk.workload = workload;
+	locate(s, vfsmount, dentry);
+	n->object_len = add_walk(&n->data, unknown_zero, s, ABI_PATH_MAX);
+	read_at(&name, dentry, struct dentry, d_name.hash_len);
+	read_at(&parent, dentry, struct dentry, d_parent);
+	n->tag = mix(mix(mix(mix(0, vfsmount), parent), name), sequence(&rename_lock));
+	n->tag = mix(n->tag, sequence(&mount_lock));
+	if (call & ABI_CALL_STARTS)
+		n->exe_len = add_exe(&n->data, n->object_len, s, task);
+	return 0;
+}
+
+inline_always int note_found(const struct path *path)
+{
+	u64 vfsmount = 0, dentry = 0;
+
+	read_at(&vfsmount, path, struct path, mnt);
+	read_at(&dentry, path, struct path, dentry);
+	return note_path(vfsmount, dentry);
+}
+
+inline_always int note_entry(const struct path *dir, struct dentry *dentry)
+{
+	u64 vfsmount = 0;
+
+	read_at(&vfsmount, dir, struct path, mnt);
+	return note_path(vfsmount, address(dentry));
+}
+
+LOG(path_unlink) BPF_PROG(log_path_unlink, const struct path *dir, struct dentry *dentry)
+{
+	return note_entry(dir, dentry);
+}
+
+LOG(path_rmdir) BPF_PROG(log_path_rmdir, const struct path *dir, struct dentry *dentry)
+{
+	return note_entry(dir, dentry);
+}
+
+LOG(path_mkdir) BPF_PROG(log_path_mkdir, const struct path *dir, struct dentry *dentry)
+{
+	return note_entry(dir, dentry);
+}
+
+LOG(path_mknod) BPF_PROG(log_path_mknod, const struct path *dir, struct dentry *dentry)
+{
+	return note_entry(dir, dentry);
+}
+
+LOG(path_symlink) BPF_PROG(log_path_symlink, const struct path *dir, struct dentry *dentry)
+{
+	return note_entry(dir, dentry);
+}
+
+LOG(path_link) BPF_PROG(log_path_link, struct dentry *old, const struct path *dir)
+{
+	return note_entry(dir, old);
+}
+
+LOG(path_rename) BPF_PROG(log_path_rename, const struct path *dir, struct dentry *old)
+{
+	return note_entry(dir, old);
+}
+
+LOG(path_chmod) BPF_PROG(log_path_chmod, const struct path *path)
+{
+	return note_found(path);
+}
+
+LOG(path_chown) BPF_PROG(log_path_chown, const struct path *path)
+{
+	return note_found(path);
+}
+
+LOG(path_truncate) BPF_PROG(log_path_truncate, const struct path *path)
+{
+	return note_found(path);
+}
+
+LOG(file_open) BPF_PROG(log_file_open, struct file *file)
+{
+	return note_found(&file->f_path);
+}
+
+LOG(bprm_creds_for_exec) BPF_PROG(log_bprm_creds, struct linux_binprm *bprm)
+{
+	return note_found(&bprm->file->f_path);
+}
+
+/* === sockets === */
+
+inline_always u32 socket_number(u32 family, u32 type, u32 protocol)
+{
+	return (family & 0xff) | (type & 0xff) << 8 | protocol << 16;
+}
+
+inline_always u32 number_of(struct sock *sk, u32 type)
+{
+	return socket_number(BPF_CORE_READ(sk, __sk_common.skc_family), type,
+			     BPF_CORE_READ(sk, sk_protocol));
+}
+
+/* The call in progress is about this address, which is the kernel's copy. */
+verified_once int note_address(u64 socket, u64 address, u32 len)
+{
+	u32 workload = 0, mask = look(&workload), call;
+	u64 sk = 0;
+	struct log_note *n;
+	u16 type = 0;
+
+	if (!(mask & ABI_VISIBLE_NETWORK))
+		return 0;
+	call = call_in_progress();
+	if (!(call & ABI_CALL_ON_SOCKETS))
+		return 0;
+	n = note_for(call);
+	if (!n)
+		return 0;
+	read_at(&sk, socket, struct socket, sk);
+	read_at(&type, socket, struct socket, type);
+	n->number = number_of((struct sock *)sk, type);
+	if (len > ABI_ADDRESS_MAX)
+		len = ABI_ADDRESS_MAX;
+	clear_words(n->data.bytes);
+	n->object_len =
+	    add_bytes(&n->data, unknown_zero, (const void *)address, len, ABI_ADDRESS_MAX);
+	n->tag = mix_words(n->tag, n->data.bytes);
+	return 0;
+}
+
+struct inet_address {
+	u16 family;
+	__be16 port;
+	union {
+		__be32 v4;
+		struct {
+			u32 flow;
+			struct in6_addr v6;
+		};
+	};
+	u32 scope;
+};
+
+enum {
+	AF_INET = 2,
+	AF_INET6 = 10,
+};
+
+/* Where a socket is bound, or whom it is connected to. Gives its length. */
+inline_always u32 address_of(struct sock *sk, int of_peer, struct inet_address *a)
+{
+	u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
+
+	a->family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	a->port = port >> 8 | port << 8;
+	if (of_peer)
+		a->port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	if (a->family == AF_INET) {
+		a->v4 = of_peer ? BPF_CORE_READ(sk, __sk_common.skc_daddr)
+				: BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		return 16;
+	}
+	if (a->family == AF_INET6) {
+		if (of_peer)
+			a->v6 = BPF_CORE_READ(sk, __sk_common.skc_v6_daddr);
+		else
+			a->v6 = BPF_CORE_READ(sk, __sk_common.skc_v6_rcv_saddr);
+		return sizeof(*a);
+	}
+	return sizeof(a->family);
+}
+
+LOG(socket_create) BPF_PROG(log_socket_create, int family, int type, int protocol, int kern)
+{
+	u32 workload = 0, call;
+	struct log_note *n;
+
+	if (kern || !(look(&workload) & ABI_VISIBLE_NETWORK))
+		return 0;
+	call = call_in_progress();
+	if (!(call & ABI_CALL_ON_SOCKETS))
+		return 0;
+	n = note_for(call);
+	if (n)
+		n->number = socket_number(family, type & 0xf, protocol);
+	return 0;
+}
+
+LOG(socket_bind) BPF_PROG(log_socket_bind, struct socket *socket, struct sockaddr *at, int len)
+{
+	return note_address(address(socket), address(at), len);
+}
+
+LOG(socket_connect)
+BPF_PROG(log_socket_connect, struct socket *socket, struct sockaddr *at, int len)
+{
+	return note_address(address(socket), address(at), len);
+}
+
+LOG(socket_listen) BPF_PROG(log_socket_listen, struct socket *socket)
+{
+	struct inet_address a = {};
+	u32 len = address_of(socket->sk, 0, &a);
+
+	return note_address(address(socket), address(&a), len);
+}
+
+/* === where calls end === */
+
+/* What a program gave to a call as its first, second or third argument. */
+inline_always u64 argument(u64 regs, u32 which)
+{
+	u64 value = 0;
+
+#if defined(__TARGET_ARCH_x86)
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 compat = BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
+
+	if (which == 3)
+		read_at(&value, regs, struct pt_regs, dx);
+	else if (which == 2 && compat)
+		read_at(&value, regs, struct pt_regs, cx);
+	else if (which == 2)
+		read_at(&value, regs, struct pt_regs, si);
+	else if (compat)
+		read_at(&value, regs, struct pt_regs, bx);
+	else
+		read_at(&value, regs, struct pt_regs, di);
+	if (compat)
+		value = (u32)value;
+#elif defined(__TARGET_ARCH_arm64)
+	if (which == 3)
+		read_at(&value, regs, struct pt_regs, regs[2]);
+	else if (which == 2)
+		read_at(&value, regs, struct pt_regs, regs[1]);
+	else
+		read_at(&value, regs, struct pt_regs, orig_x0);
+#endif
+	return value;
+}
+
+/* Longest path that is told as a program wrote it. */
+#define WRITTEN_MAX 1024
+
+/* The path that a program wrote, for want of one that the kernel found. */
+inline_always void add_written(struct log_buffer *b, u64 regs, u32 call)
+{
+	u32 which = call >> ABI_CALL_PATH_SHIFT & ABI_CALL_PATH_MASK;
+	long len;
+
+	if (!which)
+		return;
+	clear_words(b->data.bytes);
+	len = bpf_probe_read_user_str(b->data.bytes, WRITTEN_MAX, (void *)argument(regs, which));
+	if (len < 2 || len > WRITTEN_MAX)
+		return;
+	b->head.flags = ABI_LOG_AS_WRITTEN;
+	b->head.object_len = len - 1;
+	b->tag = mix_words(b->tag, b->data.bytes);
+}
+
+/* A descriptor that was made of a connection: who is at its other end. */
+inline_always void add_peer(struct log_buffer *b, u32 fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	u64 files = (u64)BPF_CORE_READ(table, fd), file = 0, socket = 0, sk = 0;
+	struct inet_address a = {};
+	u16 type = 0;
+	u32 len;
+
+	if (fd >= BPF_CORE_READ(table, max_fds) ||
+	    bpf_probe_read_kernel(&file, sizeof(file), (void *)(files + fd * sizeof(file))) ||
+	    read_at(&socket, file, struct file, private_data) ||
+	    read_at(&sk, socket, struct socket, sk))
+		return;
+	read_at(&type, socket, struct socket, type);
+	b->head.number = number_of((struct sock *)sk, type);
+	len = address_of((struct sock *)sk, 1, &a);
+	keep(len);
+	b->head.object_len = add_bytes(&b->data, unknown_zero, &a, len, sizeof(a));
+	/* The port is another one each time. */
+	b->tag = mix(b->tag, a.v4);
+}
+
+inline_always void take_note(struct log_buffer *b, struct log_note *n)
+{
+	struct ev_log *h = &b->head;
+	u32 len = n->object_len + n->exe_len;
+
+	h->number = n->number;
+	b->tag = n->tag;
+	if (len > ABI_PATH_MAX + ABI_SHOWN_MAX)
+		return;
+	keep(len);
+	if (!add_bytes(&b->data, unknown_zero, n->data.bytes, len, ABI_PATH_MAX + ABI_SHOWN_MAX))
+		return;
+	h->object_len = n->object_len;
+	h->exe_len = n->exe_len;
+}
+
+/* A program runs now, and nobody saw who started it: the runtime did, before it was the workload's.
+ */
+inline_always void add_started(struct log_buffer *b)
+{
+	struct scratch *s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!s)
+		return;
+	s->walk.workload = b->head.workload;
+	b->head.object_len = add_exe(&b->data, unknown_zero, s, bpf_get_current_task_btf());
+}
+
+/* Programs with other arguments are no repeats. */
+inline_always void mix_arguments(struct log_buffer *b)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 start = BPF_CORE_READ(task, mm, arg_start), end = BPF_CORE_READ(task, mm, arg_end);
+	u64 len = end - start;
+	/* Nothing else is there yet. */
+	u8 *room = b->data.bytes + ABI_EVENT_DATA - ABI_ARGS_MAX;
+
+	if (len > TAG_WORDS * 8)
+		len = TAG_WORDS * 8;
+	clear_words(room);
+	keep(len);
+	if (len <= TAG_WORDS * 8 && !bpf_probe_read_user(room, (u32)len, (void *)start))
+		b->tag = mix_words(mix(b->tag, end - start), room);
+}
+
+inline_always u32 kind_of(u32 call)
+{
+	if (call & ABI_CALL_STARTS)
+		return ABI_LOG_EXEC;
+	return call & ABI_CALL_ON_FILES ? ABI_LOG_FILE : ABI_LOG_NETWORK;
+}
+
+/* VERIFIER: a function of its own, because the stack is short. */
+verified_once int fill_call(struct log_buffer *b, struct log_note *n, u64 regs, u32 call,
+			    s64 result)
+{
+	struct ev_log *h;
+
+	if (!b)
+		return 0;
+	h = &b->head;
+	h->head.kind = kind_of(call);
+	h->flags = 0;
+	h->call = call & 0xffff;
+	/* KERNEL: MAX_ERRNO. Everything else is a success, be it an address. */
+	h->result = result < 0 && result >= -4095 ? (s32)result : 0;
+	h->number = 0;
+	h->object_len = 0;
+	h->exe_len = 0;
+	b->tag = 0;
+	if (n)
+		take_note(b, n);
+	else if (call & ABI_CALL_STARTS && !h->result)
+		add_started(b);
+	else if (call & ABI_CALL_ACCEPTS && !h->result)
+		add_peer(b, result);
+	else
+		add_written(b, regs, call);
+	return 0;
+}
+
+verified_once int log_call(u32 call, u64 regs, s64 result)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct log_note *n = bpf_task_storage_get(&log_notes, task, NULL, 0);
+	u32 workload = 0, mask = look(&workload), noted = 0;
+	struct log_buffer *b;
+
+	if (n) {
+		noted = n->call;
+		n->call = 0;
+	}
+	if (!(mask & kind_visible(call)))
+		return 0;
+	/* Another call's, which ended while nobody looked. */
+	if (noted != call)
+		n = NULL;
+	if ((call & ABI_CALL_WITH_ADDRESS) && (!n || !n->object_len))
+		return 0;
+	b = log_buffer();
+	if (!b)
+		return 0;
+	b->head.workload = workload;
+	fill_call(b, n, regs, call, result);
+	if ((call & ABI_CALL_STARTS) && !b->head.result)
+		mix_arguments(b);
+	return tell(b);
+}
+
+SEC("tp_btf/sys_exit") int BPF_PROG(log_sys_exit, struct pt_regs *regs, long result)
+{
+	u32 call = call_in(address(regs));
+
+	if (!(call & (ABI_CALL_STARTS | ABI_CALL_ON_FILES | ABI_CALL_ON_SOCKETS)))
+		return 0;
+	return log_call(call, address(regs), result);
+}
+
+/* === what is no call === */
+
+/* An event that is told at once. */
+verified_once int tell_at_once(u32 workload, u32 kind, u32 number, s32 result)
+{
+	struct log_buffer *b = log_buffer();
+	struct ev_log *h;
+
+	if (!b)
+		return 0;
+	h = &b->head;
+	h->workload = workload;
+	h->head.kind = kind;
+	h->flags = 0;
+	h->call = 0;
+	h->result = result;
+	h->number = number;
+	h->object_len = 0;
+	h->exe_len = 0;
+	b->tag = 0;
+	return tell(b);
+}
+
+/*
+ * The last thread of a process ends. KERNEL: do_exit() calls this when the status is known and the
+ * memory is still there, which at sched_process_exit it is not.
+ */
+SEC("fentry/taskstats_exit") int BPF_PROG(log_end, struct task_struct *task, int is_last)
+{
+	u32 workload = 0;
+
+	if (!is_last || !(look(&workload) & ABI_VISIBLE_PROCESS))
+		return 0;
+	return tell_at_once(workload, ABI_LOG_EXIT, task->exit_code, 0);
+}
+
+/* Where the kernel is built without that: what ends is known by its number only. */
+SEC("tp_btf/sched_process_exit") int BPF_PROG(log_ended, struct task_struct *task)
+{
+	u32 workload = 0;
+
+	if (task->pid != task->tgid || !(look(&workload) & ABI_VISIBLE_PROCESS))
+		return 0;
+	return tell_at_once(workload, ABI_LOG_EXIT, task->exit_code, 0);
+}
+
+/* What the kernel asks only to know, and does not log, is no use of a capability. */
+LOG(capable)
+BPF_PROG(log_capable, const struct cred *cred, struct user_namespace *ns, int cap,
+	 unsigned int opts, int result)
+{
+	u32 workload = 0;
+
+	if ((opts & CAP_OPT_NOAUDIT) || !(look(&workload) & ABI_VISIBLE_CAPABILITIES))
+		return 0;
+	return tell_at_once(workload, ABI_LOG_CAPABILITY, cap, result);
+}
+
+/* === names that are looked up === */
+
+/* A socket of somebody whose questions are visible, and a question that was asked by it. */
+struct log_question {
+	u32 waits;
+	u32 len;
+	u8 name[NAME_MAX + 1];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct log_question);
+} log_questions SEC(".maps");
+
+LOG(socket_sendmsg) BPF_PROG(log_socket_sendmsg, struct socket *socket, struct msghdr *message)
+{
+	/* Read once: from 6.12 on the verifier knows that a second read might find nothing. */
+	struct sock *sk = socket->sk;
+	u32 workload = 0, mask = look(&workload);
+	u64 name;
+
+	keep(sk);
+	if (!(mask & (ABI_VISIBLE_NETWORK | ABI_VISIBLE_DNS)) || !sk)
+		return 0;
+	if ((mask & ABI_VISIBLE_DNS) &&
+	    !bpf_sk_storage_get(&log_questions, sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		lose_logs(1);
+	name = (u64)message->msg_name;
+	return name ? note_address(address(socket), name, message->msg_namelen) : 0;
+}
+
+SEC("cgroup_skb/egress")
+int log_egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct log_question *q;
+	struct dns_reader *r;
+	u32 at, len, from;
+
+	if (!sk)
+		return 1;
+	q = bpf_sk_storage_get(&log_questions, sk, NULL, 0);
+	if (!q)
+		return 1;
+	at = find_message(skb);
+	if (!at || (load_byte(skb, at + 2) & DNS_RESPONSE))
+		return 1;
+	r = claim_reader();
+	if (!r) {
+		lose_logs(1);
+		return 1;
+	}
+	if (read_question(skb, at, r)) {
+		len = r->len;
+		from = ABI_PATH_MAX - len;
+		keep(len);
+		len &= NAME_MAX;
+		keep(from);
+		from &= ABI_PATH_MAX - 1;
+		if (!bpf_probe_read_kernel(q->name, len, r->path.bytes + from)) {
+			q->len = len;
+			q->waits = 1;
+		}
+	}
+	r->busy = 0;
+	return 1;
+}
+
+verified_once int tell_question(u64 question, s32 result)
+{
+	u32 workload = 0, mask = look(&workload), len = 0;
+	struct log_buffer *b;
+	struct ev_log *h;
+
+	if (!(mask & ABI_VISIBLE_DNS))
+		return 0;
+	b = log_buffer();
+	if (!b)
+		return 0;
+	h = &b->head;
+	h->workload = workload;
+	h->head.kind = ABI_LOG_LOOKUP;
+	h->flags = 0;
+	h->call = 0;
+	/* KERNEL: what was sent is a success. */
+	h->result = result < 0 ? result : 0;
+	h->number = 0;
+	h->exe_len = 0;
+	h->object_len = 0;
+	b->tag = 0;
+	bpf_probe_read_kernel(&len, sizeof(len),
+			      (void *)question + __builtin_offsetof(struct log_question, len));
+	len &= NAME_MAX;
+	clear_words(b->data.bytes);
+	h->object_len = add_bytes(&b->data, unknown_zero,
+				  (void *)question + __builtin_offsetof(struct log_question, name),
+				  len, NAME_MAX + 1);
+	b->tag = mix_words(b->tag, b->data.bytes);
+	return tell(b);
+}
+
+/* The sender's call ends. */
+inline_always int end_of_sending(struct socket *socket, int result)
+{
+	struct sock *sk = socket->sk;
+	struct log_question *q;
+
+	keep(sk);
+	if (!sk)
+		return 0;
+	q = bpf_sk_storage_get(&log_questions, sk, NULL, 0);
+	if (!q || !q->waits)
+		return 0;
+	q->waits = 0;
+	return tell_question(address(q), result);
+}
+
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(log_sent_ipv4, struct socket *socket, struct msghdr *message, u64 size, int result)
+{
+	return end_of_sending(socket, result);
+}
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(log_sent_ipv6, struct socket *socket, struct msghdr *message, u64 size, int result)
+{
+	return end_of_sending(socket, result);
+}
+
+#endif
