@@ -283,7 +283,8 @@ impl Kernel {
 
     /// What can be measured of what is attached and in force now.
     pub fn measured(&self) -> Measured {
-        let links = self.links.iter().chain(self.calls.links());
+        let attached = self.links.iter().chain(self.calls.links());
+        let links = attached.chain(self.logs.links());
         Measured::new(links, self.in_force.len(), self.tables.counts())
     }
 

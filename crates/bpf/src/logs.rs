@@ -116,8 +116,11 @@ impl Logs {
 
     /// Names of the attached programs.
     pub(crate) fn hooks(&self) -> impl Iterator<Item = &str> {
-        let links = self.loaded.iter().flat_map(|loaded| &loaded.links);
-        links.map(|(name, _)| name.as_str())
+        self.links().map(|(name, _)| name.as_str())
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = &(String, Link)> {
+        self.loaded.iter().flat_map(|loaded| &loaded.links)
     }
 
     /// Has the numbers of repeats told that were counted for long enough.

@@ -290,7 +290,9 @@ fn deed(operation: &str, sources: [&String; 2], resource: &str, data: &str) -> D
     let call = data
         .split(' ')
         .find_map(|word| word.strip_prefix("syscall="));
+    let is_exit = data.split(' ').any(|word| word == "event=EXIT");
     let resource = match (kind, call, resource) {
+        (Kind::Process, _, program) if is_exit => format!("exit of {program}"),
         (Kind::Syscall, Some(call), "") => call.to_owned(),
         (Kind::Syscall, Some(call), resource) => format!("{call} {resource}"),
         (_, _, "") => data.to_owned(),
@@ -434,5 +436,22 @@ pub(crate) mod tests {
         assert_eq!(deed.resource, "SYS_RMDIR /home/x");
         assert_eq!(deed.source, "/bin/rmdir x");
         assert_eq!(host.all().denied, 0);
+    }
+
+    #[test]
+    fn a_program_that_ends_is_not_one_that_is_started() {
+        let mut activity = Activity::default();
+        for data in ["syscall=SYS_EXECVE", "event=EXIT code=0"] {
+            activity.add(&Received::Log(Box::new(proto::Log {
+                operation: "Process".to_owned(),
+                process_name: "/bin/sh".to_owned(),
+                resource: "/bin/sh".to_owned(),
+                data: data.to_owned(),
+                ..proto::Log::default()
+            })));
+        }
+        let deeds = activity.workloads.values().flat_map(|it| it.deeds.keys());
+        let resources: Vec<_> = deeds.map(|deed| deed.resource.as_str()).collect();
+        assert_eq!(resources, ["/bin/sh", "exit of /bin/sh"]);
     }
 }
