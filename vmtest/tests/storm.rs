@@ -50,14 +50,12 @@ fn memory(agent: &Agent) -> u64 {
 
 /// The numbers of "N operations were visible: N logged, N repeated, N lost".
 fn balance(line: &str) -> [usize; 4] {
-    let (before, after) = line.split_once(" operations were visible").unwrap();
-    let attempted = before.rsplit(' ').next().unwrap();
-    let mut numbers = [attempted]
-        .into_iter()
-        .chain(after.split(|c: char| !c.is_ascii_digit()))
-        .filter(|word| !word.is_empty())
-        .map(|number| number.parse().unwrap());
-    [(); 4].map(|()| numbers.next().unwrap())
+    let (before, after) = line.split_once(" operations were visible: ").unwrap();
+    let no_digit = |c: char| !c.is_ascii_digit();
+    let attempted = before.rsplit(no_digit).next();
+    let others = after.split(no_digit).filter(|word| !word.is_empty());
+    let mut numbers = attempted.into_iter().chain(others);
+    [(); 4].map(|()| numbers.next().unwrap().parse().unwrap())
 }
 
 #[test]
