@@ -265,10 +265,10 @@ pub(crate) enum ConfigError {
     #[error(transparent)]
     Backend(#[from] UnknownBackend),
     /// A name of nothing that can be visible.
-    #[error("{key}: {source}")]
+    #[error("{key}: {reason}")]
     Visibility {
         key: &'static str,
-        source: UnknownVisibility,
+        reason: UnknownVisibility,
     },
     /// The settings of the TCP port contradict each other.
     #[error(transparent)]
@@ -416,7 +416,7 @@ fn visible(
     default: &str,
 ) -> Result<Visibility, ConfigError> {
     let text = written.filter(|text| *text != "default").unwrap_or(default);
-    Visibility::parse(text).map_err(|source| ConfigError::Visibility { key, source })
+    Visibility::parse(text).map_err(|reason| ConfigError::Visibility { key, reason })
 }
 
 fn read(path: &Path) -> Result<ConfigSpec, ConfigError> {
