@@ -214,7 +214,7 @@ mod tests {
         let table = abi::call::ABI_CALLS_NATIVE;
         let [high, low] = [
             known(table, native("unlinkat")) & 255,
-            known(table, native("unlinkat")) >> 8,
+            known(table, native("unlinkat")) >> 8 & 255,
         ];
         let object = Object::Syscall {
             call: call("unlinkat"),
@@ -230,6 +230,11 @@ mod tests {
             known(table, native("clone")) & abi::call::ABI_CALL_FORKS.0,
             0
         );
+        // Where it is logged, and that its second argument is a path.
+        let unlinkat = known(table, native("unlinkat"));
+        assert_ne!(unlinkat & abi::call::ABI_CALL_ON_FILES.0, 0);
+        let path = unlinkat >> abi::call::ABI_CALL_PATH_SHIFT.0;
+        assert_eq!(path & abi::call::ABI_CALL_PATH_MASK.0, 2);
         assert_eq!(known(table, 1023), 0);
         if std::env::consts::ARCH == "x86_64" {
             // rmdir of i386, and socketcall's first.
