@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The latest events, for clients that come later.
 //!
-//! INVARIANT: what is kept is bounded by number and by memory; the oldest go first.
+//! INVARIANT: what is kept is bounded by number and by memory; the oldest go first, and logs never push
+//! alerts out of more than half of the room.
 
 use gorget_model::{
     Alert, Container, Event, Host, Log, Message, PolicyRef, Process, Threshold, Workload,
@@ -27,39 +28,90 @@ impl Limits {
 }
 
 #[derive(Debug)]
+struct Kept {
+    /// Counts what was told.
+    number: u64,
+    bytes: usize,
+    event: Arc<Event>,
+}
+
+/// Events of one sort, the oldest first.
+#[derive(Debug, Default)]
+struct Queue {
+    kept: VecDeque<Kept>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, kept: Kept) {
+        self.bytes += kept.bytes;
+        self.kept.push_back(kept);
+    }
+
+    fn cut(&mut self, limits: Limits) {
+        while self.kept.len() > limits.events || self.bytes > limits.bytes {
+            let Some(oldest) = self.kept.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.bytes;
+        }
+    }
+}
+
+#[derive(Debug)]
 pub(crate) struct History {
     limits: Limits,
-    events: VecDeque<(usize, Arc<Event>)>,
-    bytes: usize,
+    told: u64,
+    /// They come by the thousand, and get half of the room at most.
+    logs: Queue,
+    /// Alerts and messages: these get what logs leave.
+    others: Queue,
 }
 
 impl History {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            events: VecDeque::new(),
-            bytes: 0,
+            told: 0,
+            logs: Queue::default(),
+            others: Queue::default(),
         }
     }
 
     pub(crate) fn keep(&mut self, event: &Arc<Event>) {
         let bytes = weight(event);
-        if self.limits.events == 0 || bytes > self.limits.bytes {
+        let Limits {
+            events,
+            bytes: room,
+        } = self.limits;
+        if events == 0 || bytes > room {
             return;
         }
-        self.events.push_back((bytes, Arc::clone(event)));
-        self.bytes += bytes;
-        while self.events.len() > self.limits.events || self.bytes > self.limits.bytes {
-            let Some((bytes, _)) = self.events.pop_front() else {
-                break;
-            };
-            self.bytes -= bytes;
+        self.told += 1;
+        let kept = Kept {
+            number: self.told,
+            bytes,
+            event: Arc::clone(event),
+        };
+        match **event {
+            Event::Log(_) => self.logs.push(kept),
+            Event::Alert(_) | Event::Message(_) | Event::Threshold(_) => self.others.push(kept),
         }
+        self.logs.cut(Limits {
+            events: events / 2,
+            bytes: room / 2,
+        });
+        self.others.cut(Limits {
+            events: events - self.logs.kept.len(),
+            bytes: room - self.logs.bytes,
+        });
     }
 
     /// What happened at a time or later and is kept, in the order in which it was told.
     pub(crate) fn since(&self, unix_micros: i64) -> impl Iterator<Item = &Arc<Event>> {
-        let events = self.events.iter().map(|(_, event)| event);
+        let mut kept: Vec<_> = self.logs.kept.iter().chain(&self.others.kept).collect();
+        kept.sort_unstable_by_key(|kept| kept.number);
+        let events = kept.into_iter().map(|kept| &kept.event);
         events.filter(move |event| event.unix_micros() >= unix_micros)
     }
 }
@@ -134,7 +186,7 @@ fn of_workload(workload: &Workload) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gorget_model::Level;
+    use gorget_model::{Category, Level};
 
     fn message(unix_micros: i64, length: usize) -> Arc<Event> {
         Arc::new(Event::Message(Message {
@@ -142,6 +194,20 @@ mod tests {
             node: Arc::default(),
             level: Level::Info,
             text: "x".repeat(length),
+        }))
+    }
+
+    fn log(unix_micros: i64) -> Arc<Event> {
+        Arc::new(Event::Log(Log {
+            unix_micros,
+            node: Arc::default(),
+            workload: Arc::new(Workload::Host(Host::default())),
+            process: Process::default(),
+            category: Category::File,
+            source: String::new(),
+            resource: String::new(),
+            data: String::new(),
+            result: "Passed",
         }))
     }
 
@@ -165,6 +231,19 @@ mod tests {
         assert_eq!(times(&history, 0), [4, 5]);
         history.keep(&message(6, 20_000));
         assert_eq!(times(&history, 0), [4, 5]);
+    }
+
+    #[test]
+    fn logs_leave_room_for_alerts() {
+        let mut history = History::new(Limits {
+            events: 4,
+            bytes: 100_000,
+        });
+        (0..4).for_each(|number| history.keep(&message(number, 1)));
+        (4..9).for_each(|number| history.keep(&log(number)));
+        assert_eq!(times(&history, 0), [2, 3, 7, 8]);
+        history.keep(&message(9, 1));
+        assert_eq!(times(&history, 0), [3, 7, 8, 9]);
     }
 
     #[test]
