@@ -73,7 +73,7 @@ impl Agent {
 
     fn start_in(dir: PathBuf, config: &str) -> Self {
         let mut agent = Self::launch(dir, config);
-        agent.wait_for("ready: ");
+        agent.wait_for("ready: policies from");
         agent
     }
 

@@ -94,7 +94,7 @@ fn it_is_said_that_nothing_is_denied() {
     uninstall();
     let mut agent = Agent::start_until(AUDIT_ONLY, "NOTHING IS DENIED");
     agent.wait_for("attached to");
-    agent.wait_for("ready: ");
+    agent.wait_for("ready: policies from");
     agent.kill();
     // What the first one attached goes on, and is taken over.
     let mut next = Agent::start_until(AUDIT_ONLY, "NOTHING IS DENIED");
