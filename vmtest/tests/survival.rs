@@ -158,7 +158,7 @@ const MOMENTS: [&str; 6] = [
     "connected to",
     "in force for `victim`",
     "containers are known",
-    "ready: ",
+    "ready: policies from",
 ];
 const ALERTS: &str = "/tmp/gorget-alerts.json";
 const ATTACKED: &str = "file: {matchDirectories: [{dir: /data/, recursive: true}]}\n  \
