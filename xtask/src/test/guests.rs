@@ -34,7 +34,7 @@ const NEWER: &str = "t_nri";
 const ELSEWHERE: &str = "t_nri t_apparmor";
 
 /// What the rest of the default run leaves out.
-const APART: &str = "t_survival t_switching t_nri t_apparmor t_audit_only";
+const APART: &str = "t_survival t_switching t_nri t_apparmor t_audit_only t_visibility";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
