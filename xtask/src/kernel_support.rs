@@ -32,6 +32,8 @@ struct Report {
     programs: BTreeMap<String, Program>,
     /// Those for kernels without BPF LSM.
     audit_only: BTreeMap<String, Program>,
+    /// Those that tell what workloads do.
+    logs: BTreeMap<String, Program>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,6 +149,7 @@ fn render(template: &str, reports: &Reports) -> Result<String> {
             "<!-- functions -->",
             hooks(reports, |report| &report.audit_only),
         ),
+        ("<!-- logs -->", hooks(reports, |report| &report.logs)),
         ("<!-- instructions -->", instructions(reports)),
         ("<!-- compilers -->", compilers(reports)),
     ] {
@@ -231,7 +234,7 @@ fn version(text: &str) -> Vec<u32> {
         .collect()
 }
 
-/// One of the two sets of programs.
+/// One of the sets of programs.
 type Set = fn(&Report) -> &BTreeMap<String, Program>;
 
 fn programs(reports: &Reports, set: Set) -> BTreeSet<(&str, &str)> {
@@ -276,9 +279,10 @@ fn hooks(reports: &Reports, set: Set) -> String {
 fn instructions(reports: &Reports) -> String {
     let mut table = String::new();
     header(&mut table, &["program"]);
-    let sets: [(Set, &str); 2] = [
+    let sets: [(Set, &str); 3] = [
         (|report| &report.programs, ""),
         (|report| &report.audit_only, ", audit only"),
+        (|report| &report.logs, ", logs"),
     ];
     for (set, remark) in sets {
         for (_, name) in programs(reports, set) {
@@ -329,6 +333,9 @@ file_truncate = { hook = "lsm/file_truncate", instead = "path_truncate" }
 
 [audit_only]
 file_open = { hook = "fexit/security_file_open", instructions = 90 }
+
+[logs]
+log_end = { hook = "fentry/taskstats_exit", instructions = 80 }
 "#;
 
     fn reports() -> Reports {
@@ -345,7 +352,7 @@ file_open = { hook = "fexit/security_file_open", instructions = 90 }
     #[test]
     fn a_document_has_a_column_for_each_kernel() {
         let marks = "<!-- kernels -->\n<!-- features -->\n<!-- hooks -->\n<!-- functions -->\n\
-                     <!-- instructions -->\n<!-- compilers -->\n";
+                     <!-- logs -->\n<!-- instructions -->\n<!-- compilers -->\n";
         let text = render(marks, &reports()).unwrap();
         for line in [
             "| 5.10 | bullseye | 5.10-cloud | enforces; lacks `bpf_loop` (5.17) |",
@@ -355,6 +362,7 @@ file_open = { hook = "fexit/security_file_open", instructions = 90 }
             "| `file_open` | 100 | 100 | 100 | 100 |",
             "| `file_open`, audit only | 90 | 90 | 90 | 90 |",
             "| together | 100 | 100 | 100 | 100 |",
+            "| `log_end`, logs | 80 | 80 | 80 | 80 |",
         ] {
             assert!(
                 text.lines().any(|have| have == line),

@@ -53,6 +53,8 @@ fn print(report: &Report) {
     print_programs(&report.programs);
     println!("\n[audit_only]");
     print_programs(&report.audit_only);
+    println!("\n[logs]");
+    print_programs(&report.logs);
 }
 
 fn print_programs(programs: &[Tried]) {

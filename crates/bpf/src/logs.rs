@@ -8,6 +8,7 @@
 use crate::abi;
 use crate::attach::{self, LoadError, program_ids};
 use crate::calls;
+use crate::hooks::LeftOut;
 use crate::kernel::WorkloadIndex;
 use crate::lower::put;
 use crate::pins::Place;
@@ -175,7 +176,7 @@ impl Logs {
 
 impl Loaded {
     fn load(place: &Place) -> Result<Self, LoadError> {
-        let mut open = open().map_err(LoadError::Open)?;
+        let (mut open, _) = open().map_err(LoadError::Open)?;
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             let pinned = attach::pinned_as(&name).map(|name| place.path_of(name));
@@ -273,13 +274,13 @@ impl Loaded {
 }
 
 /// Opens the programs, fitted to the running kernel.
-pub(crate) fn open() -> libbpf_rs::Result<OpenObject> {
+pub(crate) fn open() -> libbpf_rs::Result<(OpenObject, LeftOut)> {
     let mut open = ObjectBuilder::default().name("logs")?.open_memory(OBJECT)?;
     let btf = Btf::from_vmlinux()?;
     let (end, function) = END;
-    let unwanted = match btf.type_by_name::<Func<'_>>(function) {
-        Some(_) => ENDED,
-        None => end,
+    let (unwanted, instead) = match btf.type_by_name::<Func<'_>>(function) {
+        Some(_) => (ENDED, end),
+        None => (end, ENDED),
     };
     for mut program in open.progs_mut() {
         if program.name() == unwanted {
@@ -295,7 +296,11 @@ pub(crate) fn open() -> libbpf_rs::Result<OpenObject> {
             calls::put_known(bytes, offset_of!(abi::logs_rodata, calls_known));
         }
     }
-    Ok(open)
+    let left_out = LeftOut {
+        name: unwanted,
+        instead,
+    };
+    Ok((open, left_out))
 }
 
 fn mask(visible: Visibility) -> u32 {

@@ -6,12 +6,13 @@
 //! refuses, and why. Needs root, changes nothing, and takes as long as loading does.
 
 use crate::attach::LoadError;
-use crate::hooks::{self, Part};
+use crate::hooks::{self, LeftOut, Part};
+use crate::logs;
 use crate::probe::{Feature, features};
 use crate::programs::Programs;
 use crate::refusal::{Refusal, explained};
-use libbpf_rs::Program;
 use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::{OpenObject, Program};
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 
@@ -28,6 +29,8 @@ pub struct Report {
     pub programs: Vec<Tried>,
     /// Those that only audit.
     pub audit_only: Vec<Tried>,
+    /// Those that tell what workloads do.
+    pub logs: Vec<Tried>,
 }
 
 /// A program that was tried.
@@ -64,7 +67,13 @@ pub enum Outcome {
 ///
 /// When the programs cannot even be opened, or the kernel says nothing about what it has loaded.
 pub fn report() -> Result<Report, LoadError> {
-    let [programs, audit_only] = Programs::ALL.map(try_all);
+    let [programs, audit_only] = Programs::ALL.map(|programs| {
+        try_all(&|| {
+            let mut open = programs.open()?;
+            let left_out = hooks::fit(programs, Part::Both, &mut open)?;
+            Ok((open, left_out))
+        })
+    });
     Ok(Report {
         release: rustix::system::uname()
             .release()
@@ -74,16 +83,25 @@ pub fn report() -> Result<Report, LoadError> {
         features: features(),
         programs: programs?,
         audit_only: audit_only?,
+        logs: try_all(&open_logs)?,
     })
 }
 
-fn try_all(programs: Programs) -> Result<Vec<Tried>, LoadError> {
-    let mut all = names(programs)?;
-    match load(programs, None) {
+/// Programs that were opened, fitted to this kernel, and which of them are left out.
+type Opened = libbpf_rs::Result<(OpenObject, Vec<LeftOut>)>;
+
+fn open_logs() -> Opened {
+    let (open, left_out) = logs::open()?;
+    Ok((open, vec![left_out]))
+}
+
+fn try_all(open: &dyn Fn() -> Opened) -> Result<Vec<Tried>, LoadError> {
+    let mut all = names(open)?;
+    match load(open, None) {
         Ok(outcomes) => settle(&mut all, outcomes),
         Err(LoadError::Load(_)) => {
             for tried in &mut all {
-                match load(programs, Some(&tried.name)) {
+                match load(open, Some(&tried.name)) {
                     Ok(outcomes) => settle(std::slice::from_mut(tried), outcomes),
                     Err(LoadError::Load(refusal)) => tried.outcome = Outcome::Refused(refusal),
                     Err(other) => return Err(other),
@@ -103,8 +121,8 @@ fn settle(programs: &mut [Tried], mut outcomes: HashMap<String, Outcome>) {
     }
 }
 
-fn names(programs: Programs) -> Result<Vec<Tried>, LoadError> {
-    let open = programs.open().map_err(LoadError::Open)?;
+fn names(open: &dyn Fn() -> Opened) -> Result<Vec<Tried>, LoadError> {
+    let (open, _) = open().map_err(LoadError::Open)?;
     let programs = open.progs().map(|program| Tried {
         name: program.name().to_string_lossy().into_owned(),
         hook: program.section().to_string_lossy().into_owned(),
@@ -114,9 +132,11 @@ fn names(programs: Programs) -> Result<Vec<Tried>, LoadError> {
 }
 
 /// Loads all programs, or one, and says what came of them.
-fn load(programs: Programs, only: Option<&str>) -> Result<HashMap<String, Outcome>, LoadError> {
-    let mut open = programs.open().map_err(LoadError::Open)?;
-    let left_out = hooks::fit(programs, Part::Both, &mut open).map_err(LoadError::Open)?;
+fn load(
+    open: &dyn Fn() -> Opened,
+    only: Option<&str>,
+) -> Result<HashMap<String, Outcome>, LoadError> {
+    let (mut open, left_out) = open().map_err(LoadError::Open)?;
     for mut program in open.progs_mut() {
         let wanted = only.is_none_or(|name| program.name() == name);
         if !wanted {
