@@ -6,72 +6,18 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "runs the binary")]
 
+mod feed;
+
+use feed::Agent;
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Container, Event, Level, Message, Node, PolicyRef,
     Process, Workload,
 };
-use gorget_telemetry::{Feeder, bind, serve};
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
-
-/// A feed on a socket, until it is stopped.
-struct Agent {
-    feeder: Feeder,
-    socket: PathBuf,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<()>,
-    directory: TempDir,
-}
-
-impl Agent {
-    fn start() -> Self {
-        Self::start_in(TempDir::new().unwrap())
-    }
-
-    fn start_in(directory: TempDir) -> Self {
-        let socket = directory.path().join("gorget.sock");
-        let feeder = Feeder::new();
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = mpsc::channel();
-        let (path, served) = (socket.clone(), feeder.clone());
-        let server = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let listener = bind(&path).unwrap();
-                // Nobody answers questions about policies.
-                let (nobody, _) = tokio::sync::mpsc::channel(1);
-                ready.send(()).unwrap();
-                let shutdown = async {
-                    stopped.await.unwrap();
-                };
-                serve(served, nobody, listener, shutdown).await.unwrap();
-            });
-        });
-        is_ready.recv().unwrap();
-        Self {
-            feeder,
-            socket,
-            stop,
-            server,
-            directory,
-        }
-    }
-
-    /// Gives back where its socket was.
-    fn stop(self) -> TempDir {
-        self.stop.send(()).unwrap();
-        self.server.join().unwrap();
-        self.directory
-    }
-}
 
 /// Runs the program until it has said what it follows.
 fn follow(socket: &Path, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
@@ -140,7 +86,6 @@ fn printed(arguments: &[&str], events: impl IntoIterator<Item = Event>) -> Strin
         agent.feeder.publish(event);
     }
     let output = child.wait_with_output().unwrap();
-    agent.stop();
     assert_eq!(output.status.code(), Some(0));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -263,22 +208,23 @@ fn what_is_followed_is_said_on_standard_error() {
     assert_eq!(first, expected);
     child.kill().unwrap();
     child.wait().unwrap();
-    agent.stop();
 }
 
 #[test]
 fn an_agent_that_goes_away_is_followed_again_when_it_is_back() {
-    let agent = Agent::start();
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("gorget.sock");
+    let agent = Agent::start_at(socket.clone());
     let arguments = ["--type", "alerts", "--limit", "1"];
     let (child, mut stderr, _first) = follow(&agent.socket, &arguments);
-    let directory = agent.stop();
+    drop(agent);
     let mut said = String::new();
     stderr.read_line(&mut said).unwrap();
     assert_eq!(
         said,
         "gorget: the agent ended the feed; trying again in 0.5 s\n"
     );
-    let agent = Agent::start_in(directory);
+    let agent = Agent::start_at(socket);
     while !said.contains("again; what it told meanwhile") {
         said.clear();
         stderr.read_line(&mut said).unwrap();
@@ -288,7 +234,6 @@ fn an_agent_that_goes_away_is_followed_again_when_it_is_back() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("ksp-token"));
-    agent.stop();
 }
 
 #[test]
@@ -310,8 +255,6 @@ fn several_agents_are_followed_at_once() {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("of one") && text.contains("of two"), "{text}");
-    one.stop();
-    two.stop();
 }
 
 #[test]
@@ -324,7 +267,6 @@ fn a_reader_that_closed_the_pipe_is_no_failure() {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
-    agent.stop();
 }
 
 #[test]

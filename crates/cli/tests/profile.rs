@@ -6,80 +6,29 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "runs the binary")]
 
+mod feed;
+
 use expect_test::{ExpectFile, expect_file};
+use feed::Agent;
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Container, Event, Log, Node, PolicyRef, Process,
     Workload,
 };
-use gorget_telemetry::{Feeder, Limits, Services, bind};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 /// A test that waits for longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A feed that keeps events, on a socket.
-struct Agent {
-    feeder: Feeder,
-    directory: TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<()>>,
-}
-
-impl Agent {
-    fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let feeder = Feeder::new().with_history(Limits {
-            events: 1_000,
-            bytes: 1 << 20,
-        });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (ready, is_ready) = mpsc::channel();
-        let path = directory.path().join("gorget.sock");
-        let services = Services::new(feeder.clone());
-        let server = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let listener = bind(&path).unwrap();
-                ready.send(()).unwrap();
-                let stopped = async { drop(stopped.await) };
-                services.serve(listener, stopped).await.unwrap();
-            });
-        });
-        is_ready.recv().unwrap();
-        Self {
-            feeder,
-            directory,
-            stop: Some(stop),
-            server: Some(server),
-        }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("gorget.sock")
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        self.server.take().unwrap().join().unwrap();
-    }
-}
 
 fn container(name: &str) -> Arc<Workload> {
     Arc::new(Workload::Container(Container {
@@ -313,7 +262,7 @@ fn files(terminal: &mut Terminal, expected: &ExpectFile) {
 #[test]
 fn the_screen_is_right_in_80x24() {
     let agent = agent();
-    let mut terminal = Terminal::start(80, 24, &agent.socket(), &[]);
+    let mut terminal = Terminal::start(80, 24, &agent.socket, &[]);
     files(&mut terminal, &expect_file!["testdata/profile-80x24.txt"]);
     terminal.press("q");
     assert_eq!(terminal.ended(), (Some(0), String::new()));
@@ -322,7 +271,7 @@ fn the_screen_is_right_in_80x24() {
 #[test]
 fn the_screen_is_right_in_200x50_after_a_smaller_and_a_too_small_one() {
     let agent = agent();
-    let mut terminal = Terminal::start(80, 24, &agent.socket(), &[]);
+    let mut terminal = Terminal::start(80, 24, &agent.socket, &[]);
     terminal.wait_for("following alerts and logs of");
     terminal.resize(40, 6);
     terminal.wait_for("needed: 60 x 8");
@@ -336,8 +285,8 @@ fn the_screen_is_right_in_200x50_after_a_smaller_and_a_too_small_one() {
 #[test]
 fn what_happens_is_shown_filtered_and_exported() {
     let agent = agent();
-    let to = agent.directory.path().to_str().unwrap().to_owned();
-    let mut terminal = Terminal::start(80, 24, &agent.socket(), &["--export-to", &to]);
+    let to = agent.socket.parent().unwrap().to_str().unwrap().to_owned();
+    let mut terminal = Terminal::start(80, 24, &agent.socket, &["--export-to", &to]);
     terminal.wait_for("following alerts and logs of");
     terminal.press("2/late");
     terminal.wait_for("nothing has this in it");
@@ -347,7 +296,7 @@ fn what_happens_is_shown_filtered_and_exported() {
     terminal.wait_for("1 row by");
     terminal.press("\re");
     terminal.wait_for("written to");
-    let path = agent.directory.path().join("gorget-profile-1.json");
+    let path = agent.socket.parent().unwrap().join("gorget-profile-1.json");
     let json = std::fs::read(path).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json[0]["resource"], "/late");
@@ -360,7 +309,7 @@ fn what_happens_is_shown_filtered_and_exported() {
 fn the_terminal_is_given_back_on_signals() {
     let agent = agent();
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
-        let terminal = Terminal::start(80, 24, &agent.socket(), &[]);
+        let terminal = Terminal::start(80, 24, &agent.socket, &[]);
         terminal.wait_for("following alerts and logs of");
         terminal.signal(signal);
         assert_eq!(terminal.ended(), (Some(0), String::new()), "{signal:?}");

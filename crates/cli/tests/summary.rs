@@ -3,74 +3,24 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "runs the binary")]
 
+mod feed;
+
 use expect_test::expect;
+use feed::Agent;
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Container, Event, Log, Node, PolicyRef, Process,
     Workload,
 };
-use gorget_telemetry::{Feeder, Limits, Services, bind};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
-use tempfile::TempDir;
-use tokio::sync::oneshot;
+use std::sync::Arc;
 
-/// A feed that keeps events, on a socket.
-struct Agent {
-    feeder: Feeder,
-    socket: PathBuf,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<()>,
-    _directory: TempDir,
-}
-
-impl Agent {
-    fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let socket = directory.path().join("gorget.sock");
-        let feeder = Feeder::new().with_history(Limits {
-            events: 100,
-            bytes: 1 << 20,
-        });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (ready, is_ready) = mpsc::channel();
-        let (path, services) = (socket.clone(), Services::new(feeder.clone()));
-        let server = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let listener = bind(&path).unwrap();
-                ready.send(()).unwrap();
-                let stopped = async { drop(stopped.await) };
-                services.serve(listener, stopped).await.unwrap();
-            });
-        });
-        is_ready.recv().unwrap();
-        Self {
-            feeder,
-            socket,
-            stop,
-            server,
-            _directory: directory,
-        }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gorget"));
-        command
-            .args(["summary", "--socket", self.socket.to_str().unwrap()])
-            .args(arguments);
-        command
-    }
-
-    fn stop(self) {
-        self.stop.send(()).unwrap();
-        self.server.join().unwrap();
-    }
+fn command(agent: &Agent, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gorget"));
+    command
+        .args(["summary", "--socket", agent.socket.to_str().unwrap()])
+        .args(arguments);
+    command
 }
 
 fn container() -> Arc<Workload> {
@@ -139,7 +89,7 @@ fn what_the_agent_keeps_is_counted_and_that_ends() {
         .feeder
         .publish(log(Category::Network, "remoteip=10.0.0.1 port=80", ""));
     agent.feeder.publish(alert());
-    let output = agent.command(&["--since", "0"]).output().unwrap();
+    let output = command(&agent, &["--since", "0"]).output().unwrap();
     expect![[r"
         web: 44 operations, 1 alert, 1 denied
           file: 43 operations, 1 alert, 1 denied
@@ -153,16 +103,14 @@ fn what_the_agent_keeps_is_counted_and_that_ends() {
     "]]
     .assert_eq(&said(output));
     let arguments = ["--since", "0", "--operation", "network", "-o", "json"];
-    let output = agent.command(&arguments).output().unwrap();
+    let output = command(&agent, &arguments).output().unwrap();
     let json: serde_json::Value = serde_json::from_str(&said(output)).unwrap();
     assert_eq!(json["workloads"][0]["count"], 1);
-    agent.stop();
 }
 
 /// Runs the program until it has said that it follows.
 fn following(agent: &Agent, arguments: &[&str]) -> Child {
-    let mut child = agent
-        .command(&["--since", "0", "--for", "1h"])
+    let mut child = command(agent, &["--since", "0", "--for", "1h"])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -183,7 +131,6 @@ fn what_happens_while_it_follows_is_counted_too() {
     agent.feeder.publish(log(Category::File, "/etc/motd", ""));
     let text = said(child.wait_with_output().unwrap());
     assert!(text.starts_with("web: 2 operations, 1 alert"), "{text}");
-    agent.stop();
 }
 
 #[test]
@@ -194,7 +141,6 @@ fn who_interrupts_it_gets_what_was_counted() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let text = said(child.wait_with_output().unwrap());
     assert_eq!(text, "nothing was reported\n");
-    agent.stop();
 }
 
 #[test]
@@ -204,10 +150,9 @@ fn what_cannot_be_asked_for_is_said_before_anybody_is_asked() {
         (&["--since", "soon"][..], "since=soon"),
         (&["--for", "long"], "`long` is no time span"),
     ] {
-        let output = agent.command(arguments).output().unwrap();
+        let output = command(&agent, arguments).output().unwrap();
         assert!(!output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(why), "{said}");
     }
-    agent.stop();
 }
