@@ -46,12 +46,13 @@ impl Lines {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.received.recv_timeout(left) {
                 Ok(line) => {
-                    if let Some(found) = wanted(&line) {
-                        return found;
-                    }
+                    let found = wanted(&line);
                     self.recent.push_back(line);
                     if self.recent.len() > 30 {
                         self.recent.pop_front();
+                    }
+                    if let Some(found) = found {
+                        return found;
                     }
                 }
                 Err(why) => self.give_up(what, why),

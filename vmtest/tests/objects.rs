@@ -8,6 +8,7 @@
 
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
@@ -275,6 +276,34 @@ fn an_interactive_session_in_a_running_container_is_told_from_its_own_programs()
             ("Enforcer", "PRESET-ExecPreset"),
         ],
     );
+}
+
+#[test]
+fn who_comes_into_a_running_container_is_told_apart_with_all_that_they_do() {
+    let _containerd = Containerd::start();
+    let mut agent = Agent::start("");
+    let mut victim = Victim::start();
+    fs::write(victim.container.root().join("data/file"), "content").unwrap();
+    let spec = "  action: Audit\n  file: {matchPaths: [{path: /data/file}]}\n  \
+        process: {matchPaths: [{path: /actor}]}\n";
+    put_in_force(&mut agent, "look", spec);
+    assert_eq!(victim.does(Operation::Read, "/data/file"), Done::Passed);
+    let own = agent.alert_about("/data/file");
+    assert!(own.get("ExecEvent").is_none_or(Value::is_null), "{own:#}");
+    let mut sessions = BTreeSet::new();
+    for id in ["first", "second"] {
+        let read = ["/actor", "try", "read", "/data/file"];
+        assert_eq!(victim.container.exec(id, &read).0, 0);
+        let session = |alert: &Value| {
+            let event = alert.get("ExecEvent").unwrap_or(&Value::Null);
+            assert_eq!(alert_field(event, "ExecutableName"), "actor", "{alert:#}");
+            alert_field(event, "ExecID").to_owned()
+        };
+        let came = session(&agent.alert_about("/actor"));
+        assert_eq!(session(&agent.alert_about("/data/file")), came);
+        sessions.insert(came);
+    }
+    assert_eq!(sessions.len(), 2, "{sessions:?}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 #![cfg(test)]
 
 use gorget_telemetry::Client;
-use gorget_telemetry::proto::v1::{AgentStatus, Costs};
-use gorget_vmtest::{Actor, Agent, Containerd};
+use gorget_telemetry::proto::v1::Costs;
+use gorget_vmtest::{Actor, Agent, Containerd, status};
 use std::fs;
 use std::path::Path;
 
@@ -20,18 +20,6 @@ spec:
   selector: {matchLabels: {app: victim}}
   file: {matchPaths: [{path: /data/secret}]}
 ";
-
-/// What the agent answers when it is asked for everything.
-fn status(socket: &str) -> AgentStatus {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut client = Client::connect(Path::new(socket)).await.unwrap();
-        client.status().await.unwrap()
-    })
-}
 
 #[test]
 fn who_asks_learns_what_is_in_force_where_and_what_is_not_as_it_should_be() {

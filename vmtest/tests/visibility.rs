@@ -3,6 +3,7 @@
 //! alerts depend on none of it.
 #![cfg(test)]
 
+use gorget_vmtest::perl::{RING, perl};
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, Operation, alert_field};
 use libbpf_rs::query::{LinkInfoIter, ProgInfoIter};
 use serde_json::Value;
@@ -21,11 +22,13 @@ struct Seen {
 }
 
 impl Seen {
-    fn start(labels: &[(&str, &str)]) -> Self {
+    /// The agent knows it when it is there.
+    fn start(agent: &mut Agent, labels: &[(&str, &str)]) -> Self {
         let mut all = vec![("app", "seen")];
         all.extend(labels);
         let (container, mut actor) = Actor::in_container("seen", &all);
         assert_eq!(actor.start_subject("/actor"), Done::Passed);
+        agent.wait_until_known("seen");
         Self { actor, container }
     }
 
@@ -82,7 +85,7 @@ fn configure(config: &str) {
 fn operations_are_told_with_who_did_what_and_how_it_ended() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start(ALL);
-    let mut seen = Seen::start(&[]);
+    let mut seen = Seen::start(&mut agent, &[]);
     agent.wait_for(LOGGED);
     seen.has_file("/data/file");
     assert_eq!(
@@ -142,7 +145,7 @@ fn operations_are_told_with_who_did_what_and_how_it_ended() {
 fn programs_are_told_with_their_arguments_and_how_they_ended() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("visibility: process\n");
-    let mut seen = Seen::start(&[]);
+    let mut seen = Seen::start(&mut agent, &[]);
     agent.wait_for(LOGGED);
     assert_eq!(
         seen.does(Operation::ExecWith, "/actor one two"),
@@ -183,7 +186,7 @@ fn programs_are_told_with_their_arguments_and_how_they_ended() {
 fn sockets_capabilities_and_names_are_told() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start(ALL);
-    let mut seen = Seen::start(&[]);
+    let mut seen = Seen::start(&mut agent, &[]);
     agent.wait_for(LOGGED);
     assert_eq!(seen.does(Operation::Socket, "2 1 6"), Done::Passed);
     let socket = "domain=AF_INET type=SOCK_STREAM protocol=6";
@@ -214,7 +217,7 @@ fn alerts_come_when_nothing_is_visible_and_nothing_is_attached_for_it() {
         file: {matchPaths: [{path: /data/file, action: Audit}]}\n  \
         syscalls: {matchSyscalls: [{syscall: [rmdir]}]}\n";
     let mut agent = Agent::start_with("visibility: none\n", &[("p.yaml", policy)]);
-    let mut seen = Seen::start(&[]);
+    let mut seen = Seen::start(&mut agent, &[]);
     agent.wait_for("in force for `seen`: look");
     seen.has_file("/data/file");
     assert_eq!(observing(), 0);
@@ -242,7 +245,7 @@ fn alerts_come_when_nothing_is_visible_and_nothing_is_attached_for_it() {
 fn what_is_visible_is_switched_while_the_agent_runs_and_labels_win() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("visibility: none\n");
-    let mut seen = Seen::start(&[]);
+    let mut seen = Seen::start(&mut agent, &[]);
     assert_eq!(observing(), 0);
     configure("visibility: file\n");
     agent.wait_for(LOGGED);
@@ -261,7 +264,7 @@ fn what_is_visible_is_switched_while_the_agent_runs_and_labels_win() {
     assert_eq!(observing(), 0);
     drop(seen);
 
-    let mut seen = Seen::start(&[("kubearmor-visibility", "file")]);
+    let mut seen = Seen::start(&mut agent, &[("kubearmor-visibility", "file")]);
     agent.wait_until("the label's visibility", || observing() > 10);
     drop(seen.does(Operation::Call, "rmdir /data/three"));
     log_of(&mut agent, "/data/three", "syscall=SYS_RMDIR");
@@ -274,10 +277,47 @@ fn what_is_visible_is_switched_while_the_agent_runs_and_labels_win() {
 }
 
 #[test]
+fn what_is_done_by_requests_in_a_ring_is_told_too() {
+    let mut agent = Agent::start("visibility: none\nhostVisibility: file,network\n");
+    fs::create_dir_all("/tmp/ring").unwrap();
+    fs::write("/tmp/ring/one", "content").unwrap();
+    let mut actor = Actor::on_host();
+    // In the call that hands the requests over, by a worker thread, and by a polling thread.
+    for (flags, options) in [(0, 0), (0, 16), (2, 0)] {
+        let requests = perl(&format!(
+            r#"{RING} ring({flags}); $options = {options}; $one = "/tmp/ring/one\0"; $two = "/tmp/ring/two\0";
+            submit(18, -100, 0, at($one), 0, 0); submit(35, -100, at($two), at($one), -100, 0);
+            rename("/tmp/ring/two", "/tmp/ring/one"); print "done""#
+        ));
+        // A line is what is run.
+        assert_eq!(actor.shell(&requests.replace('\n', " ")), "done");
+        for data in ["lsm=FILE_OPEN by=io_uring", "lsm=FILE_RENAME by=io_uring"] {
+            let log = log_of(&mut agent, "/tmp/ring/one", data);
+            has(&log, &[("Operation", "File"), ("Result", "Passed")]);
+            assert!(
+                alert_field(&log, "ProcessName").ends_with("/perl"),
+                "{log:#}"
+            );
+        }
+    }
+    let socket = perl(&format!(
+        "{RING} ring(0); submit(45, 2, 1, 0, 0, 0); print \"done\""
+    ));
+    assert_eq!(actor.shell(&socket.replace('\n', " ")), "done");
+    let data = "lsm=SOCKET_CREATE by=io_uring";
+    let log = log_of(
+        &mut agent,
+        "domain=AF_INET type=SOCK_STREAM protocol=0",
+        data,
+    );
+    has(&log, &[("Operation", "Network"), ("Result", "Passed")]);
+}
+
+#[test]
 fn repeats_are_told_by_their_number_and_none_is_missing() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("visibility: file\n");
-    let mut seen = Seen::start(&[]);
+    let mut seen = Seen::start(&mut agent, &[]);
     agent.wait_for(LOGGED);
     let (mut told, mut done) = (BTreeMap::new(), BTreeMap::new());
     for n in 0..300_u64 {

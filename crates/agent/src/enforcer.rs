@@ -112,6 +112,8 @@ pub(crate) struct Enforcer {
     protection: Protection,
     mode: Mode,
     lateness: Lateness,
+    /// Tasks are to be enrolled once more.
+    enrols_again: bool,
     /// What denies when the programs only look on.
     apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
@@ -192,6 +194,7 @@ impl Enforcer {
             protection,
             mode,
             lateness: Lateness::default(),
+            enrols_again: false,
             apparmor,
             all_known: Some(all_known),
             runtimes: BTreeMap::new(),
@@ -243,7 +246,11 @@ impl Enforcer {
                     let (Ok(()) | Err(())) = told.send(());
                 }
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if std::mem::take(&mut self.enrols_again) {
+                        self.enrol();
+                    }
+                }
             }
             self.tell_repeats();
             self.report_losses();

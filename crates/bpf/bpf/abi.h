@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 5,
+	ABI_VERSION = 6,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -20,6 +20,8 @@ enum abi_limit {
 	ABI_SHOWN_MAX = 1024,
 	/* Bytes of the actor's own arguments in an event. */
 	ABI_ARGS_MAX = 512,
+	/* Bytes of the name of what an exec session began with, with a zero. */
+	ABI_SESSION_NAME = 32,
 	/* Bytes of a terminal's name. */
 	ABI_TTY_MAX = 64,
 	/* All strings of an event: the object, three paths, terminal, arguments. */
@@ -251,6 +253,9 @@ struct workload_root {
 	/* Addresses of its file system and of the workload's own mount namespace. */
 	__u64 sb;
 	__u64 mnt_ns;
+	/* 1: something of it runs, or did. */
+	__u32 began;
+	__u32 pad;
 	/* Mountpoints where tasks of the workload mounted trees that may have other names. */
 	__u32 marks;
 	/* How many of `loaders` are known; ABI_LOADERS + 1 when there are more. */
@@ -371,6 +376,25 @@ enum abi_event_flag {
 };
 
 /* Fixed part of a decision event. The strings follow in the order of their lengths. */
+/* Who acts. The strings follow the event's object in the order of their lengths. */
+struct ev_actor {
+	/* Since when somebody from outside is in the container, by the execve that brought them
+	 * there (CLOCK_BOOTTIME), and the file that was executed, cut and ended by a zero. 0: it is
+	 * the container's own doing. */
+	__u64 session;
+	__u8 session_name[ABI_SESSION_NAME];
+	__u32 host_pid;
+	__u32 host_ppid;
+	__u32 pid;
+	__u32 ppid;
+	__u32 uid;
+	__u32 exe_len;
+	__u32 parent_len;
+	__u32 cwd_len;
+	__u32 tty_len;
+	__u32 args_len;
+};
+
 struct ev_decision {
 	/* CLOCK_BOOTTIME. */
 	__u64 boot_ns;
@@ -380,22 +404,13 @@ struct ev_decision {
 	__u32 verdict;
 	__u32 operation;
 	__u32 flags;
-	__u32 host_pid;
-	__u32 host_ppid;
-	__u32 pid;
-	__u32 ppid;
-	__u32 uid;
-	__u32 object_len;
-	__u32 exe_len;
-	__u32 parent_len;
-	__u32 cwd_len;
-	__u32 tty_len;
-	__u32 args_len;
 	/* Of a system call: what it returned, and the two bytes that it is in rules, the first in
 	 * the lowest. */
 	__s32 result;
 	__u32 call;
+	__u32 object_len;
 	__u32 pad;
+	struct ev_actor actor;
 };
 
 /* What of a workload's operations is logged, whatever policies say of them: bits of a mask. */
@@ -429,6 +444,9 @@ enum abi_log {
 enum abi_log_flag {
 	/* The kernel found nothing there: the path is what the program wrote. */
 	ABI_LOG_AS_WRITTEN = 1,
+	/* io_uring does it for the program: `call` is an enum abi_operation, and `result` what the
+	   security modules said. */
+	ABI_LOG_BY_RING = 2,
 };
 
 /* How the records of the ring buffer for logs begin. */
@@ -454,17 +472,8 @@ struct ev_log {
 	__u32 call;
 	__s32 result;
 	__u32 number;
-	__u32 host_pid;
-	__u32 host_ppid;
-	__u32 pid;
-	__u32 ppid;
-	__u32 uid;
 	__u32 object_len;
-	__u32 exe_len;
-	__u32 parent_len;
-	__u32 cwd_len;
-	__u32 tty_len;
-	__u32 args_len;
+	struct ev_actor actor;
 };
 
 struct ev_repeats {
@@ -508,6 +517,8 @@ enum abi_call {
 	ABI_CALL_WITH_ADDRESS = 0x800000,
 	/* It makes a descriptor of a connection. */
 	ABI_CALL_ACCEPTS = 0x1000000,
+	/* What other calls do is done in it, as it was written into an io_uring. */
+	ABI_CALL_IS_RING = 0x2000000,
 	/* Which of its arguments is a path, from 1; 0: none. */
 	ABI_CALL_PATH_SHIFT = 28,
 	ABI_CALL_PATH_MASK = 3,

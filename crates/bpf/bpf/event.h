@@ -195,6 +195,36 @@ inline_always u32 add_tty(struct event_data *d, u32 at, struct task_struct *task
 	return len > 1 ? len - 1 : 0;
 }
 
+/*
+ * Who acts, and their strings from `at` on. Gives where these end. Fills in no image where the
+ * event has one already.
+ */
+inline_always u32 add_actor(struct ev_actor *a, struct event_data *data, u32 at, struct scratch *s)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_ctx *t = bpf_task_storage_get(&tasks, task, NULL, 0);
+	u32 level = BPF_CORE_READ(task, group_leader, thread_pid, level);
+
+	a->session = t && (t->workload || t->entering) ? t->session : 0;
+	if (a->session)
+		__builtin_memcpy(a->session_name, t->session_name, sizeof(a->session_name));
+	a->uid = (u32)bpf_get_current_uid_gid();
+	a->host_pid = BPF_CORE_READ(task, tgid);
+	a->host_ppid = BPF_CORE_READ(task, real_parent, tgid);
+	a->pid = pid_at_level(task, level);
+	a->ppid = pid_at_level(BPF_CORE_READ(task, real_parent), level);
+	at += a->exe_len;
+	a->parent_len = add_exe(data, at, s, BPF_CORE_READ(task, real_parent));
+	at += a->parent_len;
+	a->cwd_len = add_path(data, at, s, (u64)BPF_CORE_READ(task, fs, pwd.mnt),
+			      (u64)BPF_CORE_READ(task, fs, pwd.dentry));
+	at += a->cwd_len;
+	a->tty_len = add_tty(data, at, task);
+	at += a->tty_len;
+	a->args_len = add_args(data, at, task);
+	return at + a->args_len;
+}
+
 /* The object and the decision are in the task's scratch memory; the other strings use `s` after it
  * was copied. Gives how long the event is, 0 when it cannot be written. */
 verified_once u64 fill_event(struct event_buffer *b)
@@ -203,8 +233,7 @@ verified_once u64 fill_event(struct event_buffer *b)
 	struct scratch *s;
 	struct decision *d;
 	struct ev_decision *h;
-	u32 at = unknown_zero, level;
-	u64 vfsmount, dentry;
+	u32 at = unknown_zero;
 
 	s = own_scratch(0);
 	if (!b || !s) {
@@ -220,12 +249,6 @@ verified_once u64 fill_event(struct event_buffer *b)
 	h->verdict = d->verdict;
 	h->operation = d->operation;
 	h->flags = d->flags;
-	h->uid = (u32)bpf_get_current_uid_gid();
-	h->host_pid = BPF_CORE_READ(task, tgid);
-	h->host_ppid = BPF_CORE_READ(task, real_parent, tgid);
-	level = BPF_CORE_READ(task, group_leader, thread_pid, level);
-	h->pid = pid_at_level(task, level);
-	h->ppid = pid_at_level(BPF_CORE_READ(task, real_parent), level);
 	h->result = 0;
 	h->call = 0;
 	h->pad = 0;
@@ -242,18 +265,8 @@ verified_once u64 fill_event(struct event_buffer *b)
 		h->object_len = add_walk(&b->data, at, s, ABI_PATH_MAX);
 	}
 	at += h->object_len;
-	h->exe_len = add_exe(&b->data, at, s, task);
-	at += h->exe_len;
-	h->parent_len = add_exe(&b->data, at, s, BPF_CORE_READ(task, real_parent));
-	at += h->parent_len;
-	vfsmount = (u64)BPF_CORE_READ(task, fs, pwd.mnt);
-	dentry = (u64)BPF_CORE_READ(task, fs, pwd.dentry);
-	h->cwd_len = add_path(&b->data, at, s, vfsmount, dentry);
-	at += h->cwd_len;
-	h->tty_len = add_tty(&b->data, at, task);
-	at += h->tty_len;
-	h->args_len = add_args(&b->data, at, task);
-	at += h->args_len;
+	h->actor.exe_len = add_exe(&b->data, at, s, task);
+	at = add_actor(&h->actor, &b->data, at, s);
 	keep(at);
 	if (at > ABI_EVENT_DATA) {
 		count_loss(ABI_LOSS_RING_FULL);

@@ -81,6 +81,24 @@ inline_always void learn_root(u32 workload, struct task_struct *task)
 	root->inode = inode;
 }
 
+/* Makes the task one of the workload's. */
+inline_always void become_member(struct task_ctx *t, u32 workload)
+{
+	struct workload_root *root = bpf_map_lookup_elem(&roots, &workload);
+
+	t->workload = workload;
+	if (root)
+		root->began = 1;
+}
+
+/* Whether the workload has or had members: who enters it now is not its first. */
+inline_always int is_running(u32 workload)
+{
+	struct workload_root *root = bpf_map_lookup_elem(&roots, &workload);
+
+	return root && root->began;
+}
+
 /*
  * Whether a task still has the machine's root directory. One in a container's cgroup that has is
  * the runtime's: what it has as its root now is not the container's.

@@ -2,297 +2,13 @@
 /*
  * What is seen of what workloads do.
  *
- * A system call is told where it ends, with what it returned. What it was about is noted on the
- * way, as the kernel found it, in memory of the task: the first path or address of the call. A path
- * that leads nowhere was found by nobody; then the event has what the program wrote, and says so.
+ * A system call is told where it ends, with what it returned and what was noted of it. A path that
+ * leads nowhere was found by nobody; then the event has what the program wrote, and says so.
  */
 #ifndef GORGET_LOG_HOOKS_H
 #define GORGET_LOG_HOOKS_H
 
-#include "logs.h"
-#include "places.h"
-#include "call_numbers.h"
-#include "questions.h"
-
-#define LOG(name) SEC("fexit/security_" #name) int
-
-/* What the call in progress is about. */
-struct log_note {
-	/* The call; 0: nothing was noted. */
-	u32 call;
-	u32 number;
-	u32 object_len;
-	/* Of an execve, the image that calls it, behind the object. */
-	u32 exe_len;
-	u64 tag;
-	struct event_data data;
-};
-
-_Static_assert(sizeof(struct log_note) <= 8192 - 256, "a note fits into a slab");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct log_note);
-} log_notes SEC(".maps");
-
-inline_always u32 call_in_progress(void)
-{
-	return call_in((u64)bpf_task_pt_regs(bpf_get_current_task_btf()));
-}
-
-/* Memory for a note about the call in progress; NULL when nothing is to be noted, or was before. */
-inline_always struct log_note *note_for(u32 call)
-{
-	struct log_note *n = bpf_task_storage_get(&log_notes, bpf_get_current_task_btf(), NULL,
-						  BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!n || n->call)
-		return NULL;
-	n->call = call;
-	n->number = 0;
-	n->object_len = 0;
-	n->exe_len = 0;
-	n->tag = 0;
-	return n;
-}
-
-inline_always u32 kind_visible(u32 call)
-{
-	if (call & ABI_CALL_STARTS)
-		return ABI_VISIBLE_PROCESS;
-	if (call & ABI_CALL_ON_FILES)
-		return ABI_VISIBLE_FILE;
-	return call & ABI_CALL_ON_SOCKETS ? ABI_VISIBLE_NETWORK : 0;
-}
-
-/* === paths === */
-
-/* The call in progress is about this object. */
-verified_once int note_path(u64 vfsmount, u64 dentry)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	u32 workload = 0, mask = look(&workload), call;
-	u64 name = 0, parent = 0;
-	struct log_note *n;
-	struct scratch *s;
-
-	if (!(mask & (ABI_VISIBLE_PROCESS | ABI_VISIBLE_FILE)))
-		return 0;
-	call = call_in_progress();
-	if (!(call & (ABI_CALL_STARTS | ABI_CALL_ON_FILES)) || !(mask & kind_visible(call)))
-		return 0;
-	n = note_for(call);
-	s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!n || !s)
-		return 0;
-	s->walk.workload = workload;
-	locate(s, vfsmount, dentry);
-	n->object_len = add_walk(&n->data, unknown_zero, s, ABI_PATH_MAX);
-	read_at(&name, dentry, struct dentry, d_name.hash_len);
-	read_at(&parent, dentry, struct dentry, d_parent);
-	n->tag = mix(mix(mix(mix(0, vfsmount), parent), name), sequence(&rename_lock));
-	n->tag = mix(n->tag, sequence(&mount_lock));
-	if (call & ABI_CALL_STARTS)
-		n->exe_len = add_exe(&n->data, n->object_len, s, task);
-	return 0;
-}
-
-inline_always int note_found(const struct path *path)
-{
-	u64 vfsmount = 0, dentry = 0;
-
-	read_at(&vfsmount, path, struct path, mnt);
-	read_at(&dentry, path, struct path, dentry);
-	return note_path(vfsmount, dentry);
-}
-
-inline_always int note_entry(const struct path *dir, struct dentry *dentry)
-{
-	u64 vfsmount = 0;
-
-	read_at(&vfsmount, dir, struct path, mnt);
-	return note_path(vfsmount, address(dentry));
-}
-
-LOG(path_unlink) BPF_PROG(log_path_unlink, const struct path *dir, struct dentry *dentry)
-{
-	return note_entry(dir, dentry);
-}
-
-LOG(path_rmdir) BPF_PROG(log_path_rmdir, const struct path *dir, struct dentry *dentry)
-{
-	return note_entry(dir, dentry);
-}
-
-LOG(path_mkdir) BPF_PROG(log_path_mkdir, const struct path *dir, struct dentry *dentry)
-{
-	return note_entry(dir, dentry);
-}
-
-LOG(path_mknod) BPF_PROG(log_path_mknod, const struct path *dir, struct dentry *dentry)
-{
-	return note_entry(dir, dentry);
-}
-
-LOG(path_symlink) BPF_PROG(log_path_symlink, const struct path *dir, struct dentry *dentry)
-{
-	return note_entry(dir, dentry);
-}
-
-LOG(path_link) BPF_PROG(log_path_link, struct dentry *old, const struct path *dir)
-{
-	return note_entry(dir, old);
-}
-
-LOG(path_rename) BPF_PROG(log_path_rename, const struct path *dir, struct dentry *old)
-{
-	return note_entry(dir, old);
-}
-
-LOG(path_chmod) BPF_PROG(log_path_chmod, const struct path *path)
-{
-	return note_found(path);
-}
-
-LOG(path_chown) BPF_PROG(log_path_chown, const struct path *path)
-{
-	return note_found(path);
-}
-
-LOG(path_truncate) BPF_PROG(log_path_truncate, const struct path *path)
-{
-	return note_found(path);
-}
-
-LOG(file_open) BPF_PROG(log_file_open, struct file *file)
-{
-	return note_found(&file->f_path);
-}
-
-LOG(bprm_creds_for_exec) BPF_PROG(log_bprm_creds, struct linux_binprm *bprm)
-{
-	return note_found(&bprm->file->f_path);
-}
-
-/* === sockets === */
-
-inline_always u32 socket_number(u32 family, u32 type, u32 protocol)
-{
-	return (family & 0xff) | (type & 0xff) << 8 | protocol << 16;
-}
-
-inline_always u32 number_of(struct sock *sk, u32 type)
-{
-	return socket_number(BPF_CORE_READ(sk, __sk_common.skc_family), type,
-			     BPF_CORE_READ(sk, sk_protocol));
-}
-
-/* The call in progress is about this address, which is the kernel's copy. */
-verified_once int note_address(u64 socket, u64 address, u32 len)
-{
-	u32 workload = 0, mask = look(&workload), call;
-	u64 sk = 0;
-	struct log_note *n;
-	u16 type = 0;
-
-	if (!(mask & ABI_VISIBLE_NETWORK))
-		return 0;
-	call = call_in_progress();
-	if (!(call & ABI_CALL_ON_SOCKETS))
-		return 0;
-	n = note_for(call);
-	if (!n)
-		return 0;
-	read_at(&sk, socket, struct socket, sk);
-	read_at(&type, socket, struct socket, type);
-	n->number = number_of((struct sock *)sk, type);
-	if (len > ABI_ADDRESS_MAX)
-		len = ABI_ADDRESS_MAX;
-	clear_words(n->data.bytes);
-	n->object_len =
-	    add_bytes(&n->data, unknown_zero, (const void *)address, len, ABI_ADDRESS_MAX);
-	n->tag = mix_words(n->tag, n->data.bytes);
-	return 0;
-}
-
-struct inet_address {
-	u16 family;
-	__be16 port;
-	union {
-		__be32 v4;
-		struct {
-			u32 flow;
-			struct in6_addr v6;
-		};
-	};
-	u32 scope;
-};
-
-enum {
-	AF_INET = 2,
-	AF_INET6 = 10,
-};
-
-/* Where a socket is bound, or whom it is connected to. Gives its length. */
-inline_always u32 address_of(struct sock *sk, int of_peer, struct inet_address *a)
-{
-	u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
-
-	a->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	a->port = port >> 8 | port << 8;
-	if (of_peer)
-		a->port = BPF_CORE_READ(sk, __sk_common.skc_dport);
-	if (a->family == AF_INET) {
-		a->v4 = of_peer ? BPF_CORE_READ(sk, __sk_common.skc_daddr)
-				: BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		return 16;
-	}
-	if (a->family == AF_INET6) {
-		if (of_peer)
-			a->v6 = BPF_CORE_READ(sk, __sk_common.skc_v6_daddr);
-		else
-			a->v6 = BPF_CORE_READ(sk, __sk_common.skc_v6_rcv_saddr);
-		return sizeof(*a);
-	}
-	return sizeof(a->family);
-}
-
-LOG(socket_create) BPF_PROG(log_socket_create, int family, int type, int protocol, int kern)
-{
-	u32 workload = 0, call;
-	struct log_note *n;
-
-	if (kern || !(look(&workload) & ABI_VISIBLE_NETWORK))
-		return 0;
-	call = call_in_progress();
-	if (!(call & ABI_CALL_ON_SOCKETS))
-		return 0;
-	n = note_for(call);
-	if (n)
-		n->number = socket_number(family, type & 0xf, protocol);
-	return 0;
-}
-
-LOG(socket_bind) BPF_PROG(log_socket_bind, struct socket *socket, struct sockaddr *at, int len)
-{
-	return note_address(address(socket), address(at), len);
-}
-
-LOG(socket_connect)
-BPF_PROG(log_socket_connect, struct socket *socket, struct sockaddr *at, int len)
-{
-	return note_address(address(socket), address(at), len);
-}
-
-LOG(socket_listen) BPF_PROG(log_socket_listen, struct socket *socket)
-{
-	struct inet_address a = {};
-	u32 len = address_of(socket->sk, 0, &a);
-
-	return note_address(address(socket), address(&a), len);
-}
+#include "log_notes.h"
 
 /* === where calls end === */
 
@@ -385,7 +101,7 @@ inline_always void take_note(struct log_buffer *b, struct log_note *n)
 	if (!add_bytes(&b->data, unknown_zero, n->data.bytes, len, ABI_PATH_MAX + ABI_SHOWN_MAX))
 		return;
 	h->object_len = n->object_len;
-	h->exe_len = n->exe_len;
+	h->actor.exe_len = n->exe_len;
 }
 
 /* A program runs now, and nobody saw who started it: the runtime did, before it was the workload's.
@@ -440,7 +156,7 @@ verified_once int fill_call(struct log_buffer *b, struct log_note *n, u64 regs, 
 	h->result = result < 0 && result >= -4095 ? (s32)result : 0;
 	h->number = 0;
 	h->object_len = 0;
-	h->exe_len = 0;
+	h->actor.exe_len = 0;
 	b->tag = 0;
 	if (n)
 		take_note(b, n);
@@ -461,7 +177,7 @@ verified_once int log_call(u32 call, u64 regs, s64 result)
 	struct log_buffer *b;
 
 	if (n) {
-		noted = n->call;
+		noted = n->epoch == current_epoch() ? n->call : 0;
 		n->call = 0;
 	}
 	if (!(mask & kind_visible(call)))
@@ -495,21 +211,12 @@ SEC("tp_btf/sys_exit") int BPF_PROG(log_sys_exit, struct pt_regs *regs, long res
 /* An event that is told at once. */
 verified_once int tell_at_once(u32 workload, u32 kind, u32 number, s32 result)
 {
-	struct log_buffer *b = log_buffer();
-	struct ev_log *h;
+	struct log_buffer *b = new_log(workload, kind);
 
 	if (!b)
 		return 0;
-	h = &b->head;
-	h->workload = workload;
-	h->head.kind = kind;
-	h->flags = 0;
-	h->call = 0;
-	h->result = result;
-	h->number = number;
-	h->object_len = 0;
-	h->exe_len = 0;
-	b->tag = 0;
+	b->head.result = result;
+	b->head.number = number;
 	return tell(b);
 }
 
@@ -564,7 +271,8 @@ struct {
 	__type(value, struct log_question);
 } log_questions SEC(".maps");
 
-LOG(socket_sendmsg) BPF_PROG(log_socket_sendmsg, struct socket *socket, struct msghdr *message)
+LOG(socket_sendmsg)
+BPF_PROG(log_socket_sendmsg, struct socket *socket, struct msghdr *message, int size, int result)
 {
 	/* Read once: from 6.12 on the verifier knows that a second read might find nothing. */
 	struct sock *sk = socket->sk;
@@ -577,8 +285,10 @@ LOG(socket_sendmsg) BPF_PROG(log_socket_sendmsg, struct socket *socket, struct m
 	if ((mask & ABI_VISIBLE_DNS) &&
 	    !bpf_sk_storage_get(&log_questions, sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE))
 		lose_logs(1);
-	name = (u64)message->msg_name;
-	return name ? note_address(address(socket), name, message->msg_namelen) : 0;
+	name = address(message->msg_name);
+	return name ? note_address(address(socket), name, message->msg_namelen,
+				   asked(ABI_OP_SOCKET_SEND, result))
+		    : 0;
 }
 
 SEC("cgroup_skb/egress")
@@ -637,7 +347,7 @@ verified_once int tell_question(u64 question, s32 result)
 	/* KERNEL: what was sent is a success. */
 	h->result = result < 0 ? result : 0;
 	h->number = 0;
-	h->exe_len = 0;
+	h->actor.exe_len = 0;
 	h->object_len = 0;
 	b->tag = 0;
 	bpf_probe_read_kernel(&len, sizeof(len),

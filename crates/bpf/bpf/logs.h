@@ -117,7 +117,10 @@ inline_always u32 look(u32 *workload)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_ctx *t;
 
-	if ((task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER)) || task->tgid == agent_pid)
+	/* Of the threads that the kernel makes work for others, only those of io_uring do what
+	 * programs ask for. */
+	if ((task->flags & PF_KTHREAD) || task->tgid == agent_pid ||
+	    (task->flags & (PF_USER_WORKER | PF_IO_WORKER)) == PF_USER_WORKER)
 		return 0;
 	t = bpf_task_storage_get(&tasks, task, NULL, 0);
 	*workload = t ? t->workload : 0;
@@ -203,34 +206,17 @@ verified_once u64 fill_log(struct log_buffer *b)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct scratch *s = own_scratch(BPF_LOCAL_STORAGE_GET_F_CREATE);
 	struct ev_log *h;
-	u32 at, level;
-	u64 vfsmount, dentry;
+	u32 at;
 
 	if (!b || !s)
 		return 0;
 	h = &b->head;
 	s->walk.workload = h->workload;
-	h->uid = (u32)bpf_get_current_uid_gid();
-	h->host_pid = BPF_CORE_READ(task, tgid);
-	h->host_ppid = BPF_CORE_READ(task, real_parent, tgid);
-	level = BPF_CORE_READ(task, group_leader, thread_pid, level);
-	h->pid = pid_at_level(task, level);
-	h->ppid = pid_at_level(BPF_CORE_READ(task, real_parent), level);
 	at = h->object_len;
 	/* Of an execve it is who called it: after one that failed, still the image. */
-	if (h->head.kind != ABI_LOG_EXEC || (h->result && !h->exe_len))
-		h->exe_len = add_exe(&b->data, at, s, task);
-	at += h->exe_len;
-	h->parent_len = add_exe(&b->data, at, s, BPF_CORE_READ(task, real_parent));
-	at += h->parent_len;
-	vfsmount = (u64)BPF_CORE_READ(task, fs, pwd.mnt);
-	dentry = (u64)BPF_CORE_READ(task, fs, pwd.dentry);
-	h->cwd_len = add_path(&b->data, at, s, vfsmount, dentry);
-	at += h->cwd_len;
-	h->tty_len = add_tty(&b->data, at, task);
-	at += h->tty_len;
-	h->args_len = add_args(&b->data, at, task);
-	at += h->args_len;
+	if (h->head.kind != ABI_LOG_EXEC || (h->result && !h->actor.exe_len))
+		h->actor.exe_len = add_exe(&b->data, at, s, task);
+	at = add_actor(&h->actor, &b->data, at, s);
 	keep(at);
 	return at > ABI_EVENT_DATA ? 0 : sizeof(*h) + at;
 }

@@ -94,13 +94,12 @@ verified_once int is_fileless(u32 workload, u64 vfsmount, u64 dentry)
 	       starts_with(s->path.bytes + off, "/run/shm/", 9);
 }
 
-/* An exec session: the runtime brings a program with a terminal into a container that runs. */
-inline_always int is_exec_session(u32 from, u32 workload)
+/* An exec session with a terminal. */
+inline_always int is_interactive(u32 from, u32 workload)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct workload_root *root = bpf_map_lookup_elem(&roots, &workload);
 
-	return from != workload && root && root->inode && BPF_CORE_READ(task, signal, tty);
+	return from != workload && is_running(workload) && BPF_CORE_READ(task, signal, tty);
 }
 
 int HOOK_AT(exec_presets, bprm_check_security, security_bprm_check, struct linux_binprm *bprm)
@@ -119,7 +118,7 @@ int HOOK_AT(exec_presets, bprm_check_security, security_bprm_check, struct linux
 		return 0;
 	vfsmount = (u64)BPF_CORE_READ(bprm, file, f_path.mnt);
 	dentry = (u64)BPF_CORE_READ(bprm, file, f_path.dentry);
-	if (is_exec_session(from, workload) &&
+	if (is_interactive(from, workload) &&
 	    check_preset(ABI_OP_PRESET_EXEC, workload, vfsmount, dentry))
 		return -EACCES;
 	if (is_fileless(workload, vfsmount, dentry) &&

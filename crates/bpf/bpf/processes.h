@@ -30,6 +30,23 @@ inline_always int may_run(struct task_ctx *t, struct file *file)
 }
 
 /*
+ * Notes who is brought into a container that runs, which is what people call an exec session, and
+ * everything that comes of it. A child of a member is one itself that nobody enrolled yet.
+ */
+inline_always void note_session(struct task_ctx *t, struct linux_binprm *bprm)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_ctx *parent = bpf_task_storage_get(&tasks, task->real_parent, NULL, 0);
+
+	t->session = 0;
+	if (!t->entering || !is_running(t->entering) || (parent && parent->workload))
+		return;
+	t->session = bpf_ktime_get_boot_ns();
+	bpf_probe_read_kernel_str(t->session_name, sizeof(t->session_name),
+				  BPF_CORE_READ(bprm, file, f_path.dentry, d_name.name));
+}
+
+/*
  * A task of the host that executes something inside a bound cgroup enters that workload: it is the
  * runtime that starts the entrypoint, or an exec session.
  */
@@ -56,6 +73,8 @@ inline_always int check_image(struct linux_binprm *bprm)
 			 * waited. */
 			t->pending_active = 0;
 			t->pending_argc = bprm->argc;
+			if (!t->workload)
+				note_session(t, bprm);
 		}
 	} else if (current_cgroup_workload()) {
 		/* It could not be remembered that the task is in the workload now. */
@@ -268,7 +287,7 @@ int HOOK(bprm_committed_creds, struct linux_binprm *bprm)
 	if (t->entering && !t->workload) {
 		/* The runtime has made the container's root the task's own by now. */
 		learn_root(t->entering, task);
-		t->workload = t->entering;
+		become_member(t, t->entering);
 	}
 	t->entering = 0;
 	t->source_ruleset = 0;
@@ -304,6 +323,8 @@ int HOOK(task_alloc, struct task_struct *child, unsigned long clone_flags)
 		return -ENOMEM;
 	}
 	t->workload = parent->workload;
+	t->session = parent->session;
+	__builtin_memcpy(t->session_name, parent->session_name, sizeof(t->session_name));
 	t->source = parent->source;
 	t->source_ruleset = parent->source_ruleset;
 	t->exe_ino = parent->exe_ino;
@@ -379,7 +400,7 @@ int enrol_tasks(struct bpf_iter__task *ctx)
 	s->walk.workload = index;
 	walk_path(s, vfsmount, dentry);
 	if (s->walk.rooted)
-		t->workload = index;
+		become_member(t, index);
 	return 0;
 }
 

@@ -205,6 +205,9 @@ struct task_ctx {
 	u32 workload;
 	/* The workload that the execve in progress enters. */
 	u32 entering;
+	/* As in `struct ev_actor`. */
+	u64 session;
+	u8 session_name[ABI_SESSION_NAME];
 	/* Ruleset for which `source` was worked out; 0: none. */
 	u32 source_ruleset;
 	u32 source;

@@ -58,9 +58,9 @@ pub(crate) use enforce::types::{
     abi_class as class, abi_class_bytes as class_bytes, abi_event_flag as event_flag,
     abi_guard as guard_mode, abi_limit as limit, abi_log as log_kind, abi_log_count as log_count,
     abi_log_flag as log_flag, abi_loss as loss, abi_operation as operation, abi_outcome as outcome,
-    abi_verdict as verdict, abi_visible as visible, bss as enforce_bss, ev_decision, ev_log,
-    ev_log_head, ev_repeats, ev_starting, guard, rodata as enforce_rodata, rs_automaton, rs_branch,
-    rs_header, rs_row, start, workload_root,
+    abi_verdict as verdict, abi_visible as visible, bss as enforce_bss, ev_actor, ev_decision,
+    ev_log, ev_log_head, ev_repeats, ev_starting, guard, rodata as enforce_rodata, rs_automaton,
+    rs_branch, rs_header, rs_row, start, workload_root,
 };
 pub(crate) use harness::types::{bss as harness_bss, harness_case};
 pub(crate) use logs::types::{bss as logs_bss, rodata as logs_rodata};

@@ -185,6 +185,7 @@ fn logged(name: &str) -> u32 {
         "symlinkat" => (on_files, 3),
         "socket" | "bind" | "listen" | "connect" => (on_sockets, 0),
         "accept" | "accept4" => (on_sockets | abi::call::ABI_CALL_ACCEPTS.0, 0),
+        "io_uring_enter" => (abi::call::ABI_CALL_IS_RING.0, 0),
         "sendto" | "sendmsg" | "sendmmsg" => (on_sockets | abi::call::ABI_CALL_WITH_ADDRESS.0, 0),
         _ => (0, 0),
     };

@@ -5,11 +5,11 @@
 //! every string is bounded by the record. What cannot be decoded is an error with the reason, and
 //! the caller counts it.
 
-use crate::abi::{self, ev_decision};
+use crate::abi::{self, ev_actor, ev_decision};
 use gorget_engine::object_from_bytes;
 use gorget_model::{
-    Category, Cause, KernelEvent, Object, Operation, Outcome, Preset, RuleId, Tamper, TaskInfo,
-    Verdict,
+    Category, Cause, KernelEvent, Object, Operation, Outcome, Preset, RuleId, Session, Tamper,
+    TaskInfo, Verdict,
 };
 use std::mem::offset_of;
 
@@ -71,18 +71,44 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
             Operation::Syscall => call(word(offset_of!(ev_decision, call))?, object)?,
             _ => self::object(operation.category(), object)?,
         },
-        task: TaskInfo {
-            host_pid: word(offset_of!(ev_decision, host_pid))?,
-            host_ppid: word(offset_of!(ev_decision, host_ppid))?,
-            pid: word(offset_of!(ev_decision, pid))?,
-            ppid: word(offset_of!(ev_decision, ppid))?,
-            uid: word(offset_of!(ev_decision, uid))?,
-            exe: strings.next(word(offset_of!(ev_decision, exe_len))?)?,
-            parent_exe: strings.next(word(offset_of!(ev_decision, parent_len))?)?,
-            cwd: strings.next(word(offset_of!(ev_decision, cwd_len))?)?,
-            tty: strings.next(word(offset_of!(ev_decision, tty_len))?)?,
-            args: strings.next(word(offset_of!(ev_decision, args_len))?)?,
-        },
+        task: actor(record, offset_of!(ev_decision, actor), strings)?,
+    })
+}
+
+/// Who acts: `at` in the record, with the strings that come next.
+pub(crate) fn actor(
+    record: &[u8],
+    at: usize,
+    mut strings: Strings<'_>,
+) -> Result<TaskInfo, DecodeError> {
+    let word = |field: usize| read_u32(record, at + field);
+    const {
+        assert!(
+            abi::limit::ABI_SESSION_NAME.0 == 32,
+            "the next line knows it"
+        )
+    };
+    let name = read::<32>(record, at + offset_of!(ev_actor, session_name))?;
+    let session = Session {
+        since_boot_ns: read_u64(record, at + offset_of!(ev_actor, session))?,
+        program: name
+            .split(|byte| *byte == 0)
+            .next()
+            .map(<[u8]>::to_vec)
+            .unwrap_or_default(),
+    };
+    Ok(TaskInfo {
+        host_pid: word(offset_of!(ev_actor, host_pid))?,
+        host_ppid: word(offset_of!(ev_actor, host_ppid))?,
+        pid: word(offset_of!(ev_actor, pid))?,
+        ppid: word(offset_of!(ev_actor, ppid))?,
+        uid: word(offset_of!(ev_actor, uid))?,
+        session: (session.since_boot_ns != 0).then_some(session),
+        exe: strings.next(word(offset_of!(ev_actor, exe_len))?)?,
+        parent_exe: strings.next(word(offset_of!(ev_actor, parent_len))?)?,
+        cwd: strings.next(word(offset_of!(ev_actor, cwd_len))?)?,
+        tty: strings.next(word(offset_of!(ev_actor, tty_len))?)?,
+        args: strings.next(word(offset_of!(ev_actor, args_len))?)?,
     })
 }
 
@@ -155,7 +181,7 @@ pub(crate) fn read_u64(record: &[u8], at: usize) -> Result<u64, DecodeError> {
     read(record, at).map(u64::from_ne_bytes)
 }
 
-fn operation(value: u32) -> Result<Operation, DecodeError> {
+pub(crate) fn operation(value: u32) -> Result<Operation, DecodeError> {
     Ok(match abi::operation(value) {
         abi::operation::ABI_OP_EXEC => Operation::Exec,
         abi::operation::ABI_OP_OPEN => Operation::Open,
@@ -248,7 +274,10 @@ mod tests {
         put(offset_of!(ev_decision, verdict), 2 | 1 << 2 | 77 << 4);
         put(offset_of!(ev_decision, operation), 1);
         put(offset_of!(ev_decision, object_len), 6);
-        put(offset_of!(ev_decision, exe_len), 4);
+        put(
+            offset_of!(ev_decision, actor) + offset_of!(ev_actor, exe_len),
+            4,
+        );
         bytes.extend_from_slice(b"/a/b/c/exe");
         bytes
     }

@@ -2,11 +2,11 @@
 //! Bytes from the ring buffer for logs to what they mean. As in `decode.rs`, nothing is cast.
 
 use crate::abi::{self, ev_log, ev_log_head, ev_repeats};
-use crate::decode::{DecodeError, Strings, read_u32, read_u64};
+use crate::decode::{DecodeError, Strings, actor, operation, read_u32, read_u64};
 use gorget_engine::object_from_bytes;
 use gorget_model::{
-    Address, Capability, Category, KernelLog, KernelRepeats, Logged, LoggedPath, Object, Repeats,
-    Socket, Syscall, TaskInfo,
+    Address, Asked, Capability, Category, KernelLog, KernelRepeats, Logged, LoggedPath, Object,
+    Repeats, Socket, Syscall,
 };
 use std::mem::offset_of;
 
@@ -48,18 +48,7 @@ pub(crate) fn decode(record: &[u8]) -> Result<LogRecord, DecodeError> {
         what: logged(record, kind, object)?,
         result: word(offset_of!(ev_log, result))?.cast_signed(),
         repeats: (of.slot < abi::limit::ABI_LOG_SLOTS.0).then_some(of),
-        task: TaskInfo {
-            host_pid: word(offset_of!(ev_log, host_pid))?,
-            host_ppid: word(offset_of!(ev_log, host_ppid))?,
-            pid: word(offset_of!(ev_log, pid))?,
-            ppid: word(offset_of!(ev_log, ppid))?,
-            uid: word(offset_of!(ev_log, uid))?,
-            exe: strings.next(word(offset_of!(ev_log, exe_len))?)?,
-            parent_exe: strings.next(word(offset_of!(ev_log, parent_len))?)?,
-            cwd: strings.next(word(offset_of!(ev_log, cwd_len))?)?,
-            tty: strings.next(word(offset_of!(ev_log, tty_len))?)?,
-            args: strings.next(word(offset_of!(ev_log, args_len))?)?,
-        },
+        task: actor(record, offset_of!(ev_log, actor), strings)?,
     }))
 }
 
@@ -73,13 +62,13 @@ fn logged(record: &[u8], kind: abi::log_kind, object: Vec<u8>) -> Result<Logged,
         },
         abi::log_kind::ABI_LOG_EXIT => Logged::Exit { status: number },
         abi::log_kind::ABI_LOG_FILE => Logged::File {
-            call: call()?,
+            asked: asked(record)?,
             path: path(record, object)?,
         },
         abi::log_kind::ABI_LOG_NETWORK => {
             let [family, kind, low, high] = number.to_le_bytes();
             Logged::Network {
-                call: call()?,
+                asked: asked(record)?,
                 socket: Socket {
                     family,
                     kind,
@@ -98,6 +87,15 @@ fn logged(record: &[u8], kind: abi::log_kind, object: Vec<u8>) -> Result<Logged,
             let field = "kind";
             return Err(DecodeError::Range { field, value });
         }
+    })
+}
+
+fn asked(record: &[u8]) -> Result<Asked, DecodeError> {
+    let word = read_u32(record, offset_of!(ev_log, call))?;
+    let flags = read_u32(record, offset_of!(ev_log, flags))?;
+    Ok(match flags & abi::log_flag::ABI_LOG_BY_RING.0 {
+        0 => Asked::Call(call(word)?),
+        _ => Asked::Ring(operation(word)?),
     })
 }
 
@@ -123,6 +121,8 @@ fn path(record: &[u8], path: Vec<u8>) -> Result<LoggedPath, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::ev_actor;
+    use gorget_model::Operation;
 
     fn record(kind: abi::log_kind, number: u32, strings: &[&[u8]]) -> Vec<u8> {
         let mut bytes = vec![0; size_of::<ev_log>()];
@@ -134,9 +134,15 @@ mod tests {
         put(offset_of!(ev_log, call), 1 | 1 << 8);
         put(offset_of!(ev_log, number), number);
         put(offset_of!(ev_log, result), (-2i32).cast_unsigned());
-        for (n, string) in strings.iter().enumerate() {
+        let actor = offset_of!(ev_log, actor);
+        let lengths = [
+            offset_of!(ev_log, object_len),
+            actor + offset_of!(ev_actor, exe_len),
+            actor + offset_of!(ev_actor, parent_len),
+        ];
+        for (length, string) in lengths.into_iter().zip(strings) {
             let len = u32::try_from(string.len()).unwrap();
-            put(offset_of!(ev_log, object_len) + n * 4, len);
+            put(length, len);
         }
         bytes.extend(strings.concat());
         bytes
@@ -160,6 +166,18 @@ mod tests {
             (-2, &b"/bin/cat"[..])
         );
         assert_eq!(found.repeats, Some(Repeats { slot: 7, serial: 0 }));
+    }
+
+    #[test]
+    fn what_a_ring_did_is_named_by_its_operation() {
+        let mut bytes = record(abi::log_kind::ABI_LOG_FILE, 0, &[b"/a"]);
+        let mut put = |at: usize, word: u32| bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        put(offset_of!(ev_log, flags), abi::log_flag::ABI_LOG_BY_RING.0);
+        put(offset_of!(ev_log, call), abi::operation::ABI_OP_RENAME.0);
+        let Logged::File { asked, .. } = log(&bytes).what else {
+            panic!("no file");
+        };
+        assert_eq!(asked, Asked::Ring(Operation::Rename));
     }
 
     #[test]

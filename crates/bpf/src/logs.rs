@@ -68,6 +68,9 @@ struct Loaded {
     /// What the table says.
     marked: HashMap<WorkloadIndex, Visibility>,
     ends: MapHandle,
+    /// How often the programs were attached.
+    epoch: u32,
+    epochs: MapHandle,
     counts: MapHandle,
     /// Until somebody takes it.
     reader: Option<LogReader>,
@@ -169,8 +172,9 @@ impl Logs {
             Some(loaded) => loaded,
             none => none.insert(Loaded::load(place)?),
         };
-        loaded.mark(&self.shown)?;
-        loaded.attach()
+        // What is noted of a call by one program is taken by another.
+        loaded.attach()?;
+        loaded.mark(&self.shown)
     }
 }
 
@@ -197,6 +201,8 @@ impl Loaded {
             visible: handle("visible")?,
             marked: HashMap::new(),
             ends: handle("log_ends")?,
+            epochs: handle("log_epoch")?,
+            epoch: 0,
             counts: handle("log_counts")?,
             reader: Some(LogReader::new(handle("logs")?)),
             links: Vec::new(),
@@ -231,7 +237,9 @@ impl Loaded {
 
     fn attach(&mut self) -> Result<(), LoadError> {
         if self.links.is_empty() {
-            self.all_ends(false)?;
+            set(&self.ends, "log_ends", 0)?;
+            self.epoch = self.epoch.wrapping_add(1);
+            set(&self.epochs, "log_epoch", self.epoch)?;
             let links = attach::attach(std::slice::from_ref(&self.object))?;
             self.program_ids = program_ids(&links)?;
             self.links = links;
@@ -243,23 +251,12 @@ impl Loaded {
     fn detach(&mut self) -> Result<(), LoadError> {
         self.links.retain(|(name, _)| name == FLUSH);
         if !self.links.is_empty() {
-            self.all_ends(true)?;
+            set(&self.ends, "log_ends", 1)?;
             self.flush()?;
             self.links.clear();
             self.program_ids.clear();
         }
         Ok(())
-    }
-
-    fn all_ends(&self, ends: bool) -> Result<(), LoadError> {
-        let key = 0u32.to_ne_bytes();
-        let value = u32::from(ends).to_ne_bytes();
-        self.ends
-            .update(&key, &value, MapFlags::ANY)
-            .map_err(|source| LoadError::Map {
-                map: "log_ends".to_owned(),
-                source,
-            })
     }
 
     fn flush(&self) -> Result<(), LoadError> {
@@ -301,6 +298,15 @@ pub(crate) fn open() -> libbpf_rs::Result<(OpenObject, LeftOut)> {
         instead,
     };
     Ok((open, left_out))
+}
+
+/// Writes the only row of a table.
+fn set(map: &MapHandle, name: &str, value: u32) -> Result<(), LoadError> {
+    map.update(&0u32.to_ne_bytes(), &value.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|source| LoadError::Map {
+            map: name.to_owned(),
+            source,
+        })
 }
 
 fn mask(visible: Visibility) -> u32 {

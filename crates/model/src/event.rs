@@ -73,6 +73,17 @@ pub struct Process {
     pub cwd: String,
     /// Controlling terminal, such as `pts0`.
     pub tty: String,
+    /// The exec session that it belongs to. KubeArmor: `ExecEvent`.
+    pub session: Option<ExecSession>,
+}
+
+/// A program that was brought into a running container, with everything that comes of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecSession {
+    /// The same for all events of the session, and for no other session of the machine.
+    pub id: String,
+    /// Name of the program that it began with.
+    pub program: String,
 }
 
 /// What a policy says about itself in an alert.

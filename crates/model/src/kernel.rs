@@ -175,6 +175,16 @@ impl Operation {
     }
 }
 
+/// Somebody was brought into a container that ran already (`kubectl exec`, `docker exec`, a health
+/// check), with everything that comes of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Session {
+    /// When, in nanoseconds since boot; no two sessions of a machine share it.
+    pub since_boot_ns: u64,
+    /// Name of the file that was executed, cut after 31 bytes.
+    pub program: Vec<u8>,
+}
+
 /// The acting task at the moment of the operation. Paths are as the workload sees them; a path that
 /// could not be built is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,6 +199,9 @@ pub struct TaskInfo {
     pub ppid: u32,
     /// Real uid in the initial user namespace.
     pub uid: u32,
+    /// The exec session that the task belongs to; `None` when the container's own first program
+    /// started it.
+    pub session: Option<Session>,
     /// Path of the running image.
     pub exe: Vec<u8>,
     /// Path of the parent's running image.

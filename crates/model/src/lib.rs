@@ -25,10 +25,11 @@ pub use access::{Cause, Outcome, RuleId, Verdict};
 pub use capability::Capability;
 pub use device::{Device, class_by_name};
 pub use event::{
-    Alert, AlertAction, AlertKind, Event, Level, Log, Message, Node, PolicyRef, Process, Threshold,
+    Alert, AlertAction, AlertKind, Event, ExecSession, Level, Log, Message, Node, PolicyRef,
+    Process, Threshold,
 };
-pub use kernel::{KernelEvent, Loss, LossStage, Operation, Tamper, TaskInfo};
-pub use log::{Address, KernelLog, KernelRepeats, Logged, LoggedPath, Repeats};
+pub use kernel::{KernelEvent, Loss, LossStage, Operation, Session, Tamper, TaskInfo};
+pub use log::{Address, Asked, KernelLog, KernelRepeats, Logged, LoggedPath, Repeats};
 pub use network::{Protocol, Socket};
 pub use preset::Preset;
 pub use syscall::Syscall;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel reports of operations that are visible, decoded.
 
-use crate::{Capability, Category, Socket, Syscall, TaskInfo};
+use crate::{Capability, Category, Operation, Socket, Syscall, TaskInfo};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An operation that ended, and that nobody need have a rule about.
@@ -59,15 +59,15 @@ pub enum Logged {
     },
     /// A call about a path.
     File {
-        /// Which.
-        call: Syscall,
+        /// By which, or how else.
+        asked: Asked,
         /// The first path of the call.
         path: LoggedPath,
     },
     /// A call about a socket.
     Network {
-        /// Which.
-        call: Syscall,
+        /// By which, or how else.
+        asked: Asked,
         /// The socket; of family 0 when the call did not come to one.
         socket: Socket,
         /// Whom it is for, or from.
@@ -90,6 +90,16 @@ impl Logged {
             Self::Lookup(_) => Category::Dns,
         }
     }
+}
+
+/// How the kernel was asked to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// By a system call.
+    Call(Syscall),
+    /// By a request in an `io_uring`. It is told when the security modules answer: its result is
+    /// theirs, and what the kernel does afterwards can still fail.
+    Ring(Operation),
 }
 
 /// A path that a call was about.

@@ -5,10 +5,10 @@
 //! each of the places where repeats are counted, of which there are few, to be told again with the
 //! number.
 
-use crate::tracker::{Tracker, command_line, ended, text};
+use crate::tracker::{Tracker, command_line, ended, exec_session, text};
 use gorget_model::{
-    Address, Event, KernelLog, KernelRepeats, Log, Logged, LoggedPath, Process, Socket, Syscall,
-    TaskInfo, Workload,
+    Address, Asked, Event, KernelLog, KernelRepeats, Log, Logged, LoggedPath, Operation, Process,
+    Socket, Syscall, TaskInfo, Workload,
 };
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -82,6 +82,7 @@ impl Tracker {
             pid,
             ppid,
             uid,
+            session,
             exe,
             parent_exe,
             cwd,
@@ -108,6 +109,7 @@ impl Tracker {
             parent_exe,
             cwd: text(&cwd),
             tty: text(&tty),
+            session: session.map(exec_session),
         }
     }
 }
@@ -140,19 +142,19 @@ impl Described {
                 resource: text(&task.exe),
                 data: status_text(*status),
             },
-            Logged::File { call, path } => Self {
+            Logged::File { asked, path } => Self {
                 source: actor(),
                 resource: path_text(path),
-                data: called(*call),
+                data: asked_text(*asked),
             },
             Logged::Network {
-                call,
+                asked,
                 socket,
                 address,
             } => Self {
                 source: actor(),
-                resource: network(*call, *socket, address),
-                data: called(*call),
+                resource: network(*asked, *socket, address),
+                data: asked_text(*asked),
             },
             Logged::Capability(capability) => Self {
                 source: actor(),
@@ -170,6 +172,13 @@ impl Described {
 
 fn called(call: Syscall) -> String {
     format!("syscall=SYS_{}", call.name().to_ascii_uppercase())
+}
+
+fn asked_text(asked: Asked) -> String {
+    match asked {
+        Asked::Call(call) => called(call),
+        Asked::Ring(operation) => format!("lsm={} by=io_uring", operation.lsm_name()),
+    }
 }
 
 fn path_text(path: &LoggedPath) -> String {
@@ -201,17 +210,20 @@ fn status_text(status: u32) -> String {
 }
 
 /// COMPAT: KubeArmor 7.3.
-fn network(call: Syscall, socket: Socket, address: &Address) -> String {
+fn network(asked: Asked, socket: Socket, address: &Address) -> String {
     let Socket {
         family,
         kind,
         protocol,
     } = socket;
-    if call.name() == "socket" {
+    let (is_made, is_accepted) = match asked {
+        Asked::Call(call) => (call.name() == "socket", call.name().starts_with("accept")),
+        Asked::Ring(operation) => (operation == Operation::SocketCreate, false),
+    };
+    if is_made {
         let (family, kind) = (family_name(family.into()), kind_name(kind));
         return format!("domain={family} type={kind} protocol={protocol}");
     }
-    let is_accepted = call.name().starts_with("accept");
     match address {
         Address::V4(..) | Address::V6(..) if is_accepted => {
             let (ip, port, _) = parts(address);
@@ -347,7 +359,7 @@ mod tests {
     #[test]
     fn a_file_has_the_path_that_was_found_or_else_what_was_written() {
         let what = |path| Logged::File {
-            call: call("openat"),
+            asked: Asked::Call(call("openat")),
             path,
         };
         let log = told(what(found("/etc/hosts")), 0);
@@ -375,7 +387,7 @@ mod tests {
         };
         let told = |name, address| {
             let what = Logged::Network {
-                call: call(name),
+                asked: Asked::Call(call(name)),
                 socket,
                 address,
             };

@@ -7,8 +7,8 @@ use gorget_model::network::{
     SOCK_SEQPACKET, SOCK_STREAM,
 };
 use gorget_model::{
-    Alert, AlertAction, AlertKind, Category, Cause, Event, KernelEvent, Node, Object, Operation,
-    Outcome, PolicyRef, Preset, Process, Socket, TaskInfo, Workload,
+    Alert, AlertAction, AlertKind, Category, Cause, Event, ExecSession, KernelEvent, Node, Object,
+    Operation, Outcome, PolicyRef, Preset, Process, Session, Socket, TaskInfo, Workload,
 };
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock};
@@ -181,6 +181,7 @@ impl Tracker {
             pid,
             ppid,
             uid,
+            session,
             exe,
             parent_exe,
             cwd,
@@ -213,6 +214,7 @@ impl Tracker {
             parent_exe: parent,
             cwd: text(&cwd),
             tty: text(&tty),
+            session: session.map(exec_session),
         };
         (process, source)
     }
@@ -337,6 +339,14 @@ fn enforcer(operation: Operation) -> &'static str {
         Preset::ProtectEnv => "PRESET-ProtectEnvPreset",
         Preset::ProtectProc => "PRESET-ProtectProcPreset",
         Preset::Exec => "PRESET-ExecPreset",
+    }
+}
+
+/// COMPAT: KubeArmor's ids are numbers without a meaning, too.
+pub(crate) fn exec_session(session: Session) -> ExecSession {
+    ExecSession {
+        id: session.since_boot_ns.to_string(),
+        program: text(&session.program),
     }
 }
 

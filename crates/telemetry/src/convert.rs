@@ -7,8 +7,8 @@
 use crate::feeder::Lost;
 use crate::proto;
 use gorget_model::{
-    Alert, AlertAction, AlertKind, Category, Container, Level, Log, Message, Node, PolicyRef,
-    Process, Threshold, Workload,
+    Alert, AlertAction, AlertKind, Category, Container, ExecSession, Level, Log, Message, Node,
+    PolicyRef, Process, Threshold, Workload,
 };
 use std::collections::BTreeMap;
 
@@ -48,6 +48,7 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         parent_exe,
         cwd,
         tty,
+        session,
     } = process;
     let place = Place::of(workload);
     proto::Alert {
@@ -91,9 +92,9 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         node_id: node.id.clone(),
         event_data: pairs(data),
         user_name: user.clone(),
-        // Owners, exec sessions, throttling and hashes are not known yet.
+        // Owners, throttling and hashes are not known yet.
         owner: None,
-        exec_event: None,
+        exec_event: session.as_ref().map(exec_event),
         max_alerts_per_sec: 0,
         dropping_alerts_interval: 0,
         process_hash: String::new(),
@@ -126,6 +127,7 @@ pub(crate) fn log(log: &Log) -> proto::Log {
         parent_exe,
         cwd,
         tty,
+        session,
     } = process;
     let place = Place::of(workload);
     proto::Log {
@@ -162,11 +164,19 @@ pub(crate) fn log(log: &Log) -> proto::Log {
         event_data: pairs(data),
         user_name: user.clone(),
         owner: None,
-        exec_event: None,
+        exec_event: session.as_ref().map(exec_event),
         process_hash: String::new(),
         parent_hash: String::new(),
         resource_hash: String::new(),
         hash_algo: String::new(),
+    }
+}
+
+fn exec_event(session: &ExecSession) -> proto::ExecEvent {
+    let ExecSession { id, program } = session;
+    proto::ExecEvent {
+        exec_id: id.clone(),
+        executable_name: program.clone(),
     }
 }
 

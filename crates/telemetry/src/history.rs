@@ -170,9 +170,11 @@ fn of_process(process: &Process) -> usize {
         parent_exe,
         cwd,
         tty,
+        session,
         ..
     } = process;
-    user.len() + exe.len() + parent_exe.len() + cwd.len() + tty.len()
+    let session = session.as_ref().map_or(0, |s| s.id.len() + s.program.len());
+    user.len() + exe.len() + parent_exe.len() + cwd.len() + tty.len() + session
 }
 
 fn of_workload(workload: &Workload) -> usize {

@@ -228,15 +228,3 @@ pub(crate) fn is_denial(said: &str) -> bool {
 pub(crate) fn each(scripts: &[String]) -> Vec<&str> {
     scripts.iter().map(String::as_str).collect()
 }
-
-/// A Perl program for what the shell cannot do. `sys(NUMBER, ...)` is a system call; `bad(WHAT)` says
-/// why it failed and ends; `take(PATH)` prints a file.
-pub(crate) fn perl(program: &str) -> String {
-    format!(
-        "perl -e '$| = 1; \
-         sub bad {{ print \"@_: $!\\n\"; exit 1 }} \
-         sub sys {{ my ($n, @a) = @_; syscall($n, @a) }} \
-         sub take {{ open(my $f, \"<\", $_[0]) or bad(\"open\"); print <$f> }} \
-         {program}'"
-    )
-}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who a task belongs to, sockets, metadata, raw devices, and other security modules.
 
-use crate::ground::{FILE, Ground, ONLY_TCP, TCP, TREASURE, each, is_denial, perl};
+use crate::ground::{FILE, Ground, ONLY_TCP, TCP, TREASURE, each, is_denial};
+use gorget_vmtest::perl::perl;
 use gorget_vmtest::{Actor, Container, Done, Operation};
 use std::fs;
 

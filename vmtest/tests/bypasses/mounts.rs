@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is shown at another place: bind mounts, other mount namespaces, stacked file systems.
 
-use crate::ground::{FILE, Ground, PROGRAM, TREASURE, perl};
+use crate::ground::{FILE, Ground, PROGRAM, TREASURE};
+use gorget_vmtest::perl::perl;
 
 pub(crate) fn b04_no_mount_shows_a_protected_tree_elsewhere(ground: &mut Ground) {
     ground.expect_denied(FILE, &[

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Other names for what a rule names: links, moved files and directories, other roots, `/proc`.
 
-use crate::ground::{FILE, Ground, PROGRAM, TREASURE, perl};
+use crate::ground::{FILE, Ground, PROGRAM, TREASURE};
+use gorget_vmtest::perl::perl;
 
 pub(crate) fn b01_a_symbolic_link_to_the_file_is_no_other_name(ground: &mut Ground) {
     ground.expect_denied(

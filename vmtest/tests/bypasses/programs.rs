@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Programs that are run by other means than their path, or that are other programs.
 
-use crate::ground::{Ground, ONLY_TOOLS, PROGRAM, TREASURE, each, perl};
+use crate::ground::{Ground, ONLY_TOOLS, PROGRAM, TREASURE, each};
 use gorget_vmtest::Done;
+use gorget_vmtest::perl::perl;
 
 /// Puts a copy of busybox behind a descriptor.
 const FILL: &str = r#"

@@ -24,8 +24,8 @@ const COMMAND: &str = "failed=0; for t in PATTERN; do \
     case ' EXCEPT ' in *\" $t \"*) continue;; esac; echo \"== $t\"; \
     ./$t --test-threads=1 --color=never || failed=1; ./gorgetd --uninstall || failed=1; done; exit $failed";
 
-/// Tests that take minutes each: in the default run they have a guest of their own, beside the others.
-const LASTING: &str = "t_survival t_switching";
+/// Tests that repeat things, and what makes both guests of the default run last about as long.
+const LASTING: &str = "t_survival t_switching t_churn t_storm t_visibility";
 
 /// Tests that need runtimes newer than bookworm's.
 const NEWER: &str = "t_nri";
@@ -34,7 +34,8 @@ const NEWER: &str = "t_nri";
 const ELSEWHERE: &str = "t_nri t_apparmor";
 
 /// What the rest of the default run leaves out.
-const APART: &str = "t_survival t_switching t_nri t_apparmor t_audit_only t_visibility";
+const APART: &str =
+    "t_survival t_switching t_churn t_storm t_visibility t_nri t_apparmor t_audit_only";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]

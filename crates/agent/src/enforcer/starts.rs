@@ -156,6 +156,8 @@ impl Enforcer {
         );
         // Tasks that run in it already are members before it is said that the rules are in force.
         self.enrol();
+        // A child that is being made now has a parent that was no member yet, and cannot be visited yet.
+        self.enrols_again = true;
         let done = self.apply(index);
         self.show(index);
         self.tell_lateness(index, cgroup.id, waits);

@@ -46,6 +46,10 @@ fn process() -> Process {
         parent_exe: "/usr/bin/bash".to_owned(),
         cwd: "/srv".to_owned(),
         tty: "pts0".to_owned(),
+        session: Some(gorget_model::ExecSession {
+            id: "824416229130095".to_owned(),
+            program: "bash".to_owned(),
+        }),
     }
 }
 
