@@ -59,6 +59,7 @@ fn alert_line(alert: &proto::Alert, form: Form, painter: Painter) -> String {
             ("parent", &alert.parent_process_name),
             ("in", &alert.cwd),
             ("terminal", &alert.tty),
+            ("session", &session(alert.exec_event.as_ref())),
             ("image", &alert.container_image),
             ("enforcer", &alert.enforcer),
         ]));
@@ -109,6 +110,7 @@ fn log_line(log: &proto::Log, form: Form, painter: Painter) -> String {
             ("parent", &log.parent_process_name),
             ("in", &log.cwd),
             ("terminal", &log.tty),
+            ("session", &session(log.exec_event.as_ref())),
             ("image", &log.container_image),
         ]));
     }
@@ -189,6 +191,13 @@ fn place(namespace: &str, pod: &str, id: &str, name: &str) -> String {
         (_, pod) => format!("{namespace}/{pod}/{name}"),
     };
     harmless(&place, MOST_SHOWN)
+}
+
+/// Who came into a running container, and with what; empty for a container's own doing.
+fn session(event: Option<&proto::ExecEvent>) -> String {
+    event.map_or_else(String::new, |event| {
+        format!("{} of {}", event.exec_id, event.executable_name)
+    })
 }
 
 /// The command line of who acted, with the executable in front when the command line does not say
@@ -287,6 +296,10 @@ mod tests {
             uid: 33,
             user_name: "www-data".to_owned(),
             cwd: "/srv".to_owned(),
+            exec_event: Some(proto::ExecEvent {
+                exec_id: "77".to_owned(),
+                executable_name: "sh".to_owned(),
+            }),
             ..alert()
         };
         let form = Form {
@@ -296,7 +309,7 @@ mod tests {
         let line = alert_line(&alert, form, Painter::stdout(Color::Never));
         assert!(line.starts_with("12:00:01 BLOCK web-1 ksp-name"), "{line}");
         assert!(
-            line.ends_with("pid 4242, severity 5, user www-data (33), in /srv"),
+            line.ends_with("pid 4242, severity 5, user www-data (33), in /srv, session 77 of sh"),
             "{line}"
         );
     }
