@@ -92,9 +92,9 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         node_id: node.id.clone(),
         event_data: pairs(data),
         user_name: user.clone(),
-        // Owners, throttling and hashes are not known yet.
-        owner: None,
+        owner: place.owner,
         exec_event: session.as_ref().map(exec_event),
+        // Hashes are not known yet; throttling has messages of its own.
         max_alerts_per_sec: 0,
         dropping_alerts_interval: 0,
         process_hash: String::new(),
@@ -163,7 +163,7 @@ pub(crate) fn log(log: &Log) -> proto::Log {
         node_id: node.id.clone(),
         event_data: pairs(data),
         user_name: user.clone(),
-        owner: None,
+        owner: place.owner,
         exec_event: session.as_ref().map(exec_event),
         process_hash: String::new(),
         parent_hash: String::new(),
@@ -219,6 +219,7 @@ struct Place {
     name: String,
     image: String,
     labels: String,
+    owner: Option<proto::Podowner>,
 }
 
 impl Place {
@@ -232,6 +233,7 @@ impl Place {
                 namespace,
                 pod,
                 labels,
+                owner,
             }) => {
                 let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 Self {
@@ -244,6 +246,11 @@ impl Place {
                     name: name.clone(),
                     image: image.clone(),
                     labels: labels.join(","),
+                    owner: owner.as_ref().map(|owner| proto::Podowner {
+                        r#ref: owner.kind.clone(),
+                        name: owner.name.clone(),
+                        namespace: owner.namespace.clone(),
+                    }),
                 }
             }
         }

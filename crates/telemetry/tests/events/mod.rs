@@ -3,8 +3,8 @@
 //! mixed up are noticed.
 
 use gorget_model::{
-    Alert, AlertAction, AlertKind, Category, Container, Host, Level, Log, Message, Node, PolicyRef,
-    Process, Workload,
+    Alert, AlertAction, AlertKind, Category, Container, Host, Level, Log, Message, Node, Owner,
+    PolicyRef, Process, Workload,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +31,11 @@ pub(crate) fn container() -> Workload {
             ("app".to_owned(), "web".to_owned()),
             ("tier".to_owned(), "front".to_owned()),
         ]),
+        owner: Some(Owner {
+            kind: "Deployment".to_owned(),
+            name: "shop".to_owned(),
+            namespace: "front".to_owned(),
+        }),
     })
 }
 
