@@ -9,7 +9,7 @@
 //! reported no trouble. The emulator never outlives this process, and nothing the
 //! guest writes changes the image.
 
-mod cache;
+pub(crate) mod cache;
 mod compiler;
 mod console;
 mod container_image;
@@ -64,6 +64,8 @@ pub(crate) struct Vm {
     pub(crate) timeout: Duration,
     /// The job has the terminal.
     pub(crate) interactive: bool,
+    /// There is a network card, behind which this machine's loopback is 10.0.2.2.
+    pub(crate) network: bool,
 }
 
 impl Default for Vm {
@@ -76,6 +78,7 @@ impl Default for Vm {
             append: String::new(),
             timeout: Duration::from_mins(10),
             interactive: false,
+            network: false,
         }
     }
 }

@@ -6,8 +6,8 @@
 //! does not end the others: what they find would be found next anyway.
 
 use crate::kernel_support::FOUND;
-use crate::vm::{Job, Kernel, Line, Suite, Vm};
-use crate::{binaries, vm};
+use crate::vm::{Job, Kernel, Line, Outcome, Suite, Vm};
+use crate::{binaries, cluster, vm};
 use anyhow::{Result, anyhow, bail};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -30,11 +30,14 @@ const LASTING: &str = "t_survival t_switching";
 /// Tests that need runtimes newer than bookworm's.
 const NEWER: &str = "t_nri";
 
-/// Those, and tests of what enforces where BPF LSM is missing.
-const ELSEWHERE: &str = "t_nri t_apparmor";
+/// Those, tests of what enforces where BPF LSM is missing, and tests that need a cluster.
+const ELSEWHERE: &str = "t_nri t_apparmor t_cluster";
 
 /// What the rest of the default run leaves out.
-const APART: &str = "t_survival t_switching t_nri t_apparmor t_audit_only t_visibility";
+const APART: &str = "t_survival t_switching t_nri t_apparmor t_audit_only t_visibility t_cluster";
+
+/// The tier of the tests that need a cluster.
+pub(super) const CLUSTER: &str = "vm cluster";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
@@ -219,6 +222,18 @@ fn files() -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
+/// Runs the tests that need a cluster; gives how many passed.
+pub(super) fn in_cluster() -> Result<u64> {
+    let command = format!(
+        "export GORGET_KERNEL={}; {}",
+        cluster::KERNEL.name(),
+        COMMAND
+            .replace("PATTERN", "t_cluster")
+            .replace("EXCEPT", "")
+    );
+    count(&cluster::test(files()?, &command)?)
+}
+
 fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
     let name = guest.kernel.name();
     let machine = Vm {
@@ -251,7 +266,12 @@ fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
         "[{name}] booted in {:.1} s",
         outcome.booted_in.as_secs_f64()
     );
-    match outcome.ending {
+    count(&outcome)
+}
+
+/// How many tests passed, if all did.
+fn count(outcome: &Outcome) -> Result<u64> {
+    match &outcome.ending {
         Ok(0) => Ok(super::passed(&outcome.output)),
         Ok(code) => bail!("tests failed in the virtual machine (exit code {code})"),
         Err(why) => bail!("{why}"),

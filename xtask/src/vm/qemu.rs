@@ -25,6 +25,10 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS1 loglevel=5 panic=-1 oops=panic \
 /// ends in `iotlb_to_section` when one processor gives a PCI device its address while another runs.
 const FIRST_PROCESSOR_ALONE: &str = "maxcpus=1";
 
+const NETWORK: &str = "user,id=host,ipv6=off";
+/// Without the firmware for booting from it, which is another package.
+const CARD: &str = "virtio-net-pci,netdev=host,romfile=";
+
 /// What to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Boot {
@@ -80,6 +84,9 @@ pub(crate) fn command(vm: &Vm, boot: &Boot, job: &Path, output: Option<&Path>) -
     .args(["-drive", &drive(&boot.disk, "cache=unsafe,snapshot=on")])
     .args(["-drive", &drive(&boot.kernel.modules, "readonly=on")])
     .args(["-drive", &drive(job, "readonly=on")]);
+    if vm.network {
+        qemu.args(["-netdev", NETWORK, "-device", CARD]);
+    }
     if let Some(output) = output {
         qemu.args(["-drive", &drive(output, "cache=unsafe")]);
     }
