@@ -231,7 +231,9 @@ pub(super) fn in_cluster() -> Result<u64> {
             .replace("PATTERN", "t_cluster")
             .replace("EXCEPT", "")
     );
-    count(&cluster::test(files()?, &command)?)
+    let mut files = files()?;
+    files.push(("crds".to_owned(), PathBuf::from("deploy/crds")));
+    count(&cluster::test(files, &command)?)
 }
 
 fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
