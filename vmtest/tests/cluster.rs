@@ -84,6 +84,25 @@ fn alert_when(agent: &mut Agent, file: &str, holds: impl Fn(&Value) -> bool) -> 
     }
 }
 
+/// What the tests of the agent rest on.
+#[test]
+fn without_an_agent_pods_run_end_and_are_started_again_while_the_api_server_is_away() {
+    let cluster = Cluster::connect();
+    cluster.namespace("plain");
+    let spec =
+        json!({"restartPolicy": "Never", "containers": [container("main", &["/bin/cat", OTHER])]});
+    let reads = cluster.create_pod("plain", "reads", &json!({}), &spec);
+    let pod = sleeper(&cluster, "plain", "sleeps");
+    assert_eq!(main_of(&pod).read(SECRET), text("the secret"));
+    let (code, said) = reads.ended("main");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.ends_with("the other\n"), "{said}");
+    cluster.stop_api_server();
+    assert_eq!(pod.restart("main").read(SECRET), text("the secret"));
+    cluster.start_api_server();
+    pod.wait_until_running();
+}
+
 #[test]
 fn a_policy_selects_pods_of_its_namespace_by_label_and_ends_when_it_is_deleted() {
     let cluster = Cluster::connect();

@@ -12,6 +12,7 @@
 mod certificates;
 mod control_plane;
 mod programs;
+mod tunnel;
 
 use crate::vm::{self, Job, Kernel, Line, Outcome, Suite, Vm, now};
 use crate::{command, print};
@@ -70,7 +71,7 @@ pub(crate) fn test(files: Vec<(String, PathBuf)>, command: &str) -> Result<Outco
         user_space: USER_SPACE,
         memory: MEMORY.to_owned(),
         timeout: TESTS,
-        network: true,
+        network: control_plane.network(),
         ..Vm::default()
     };
     let outcome = vm::run(&node, &job, &mut |line| {
@@ -106,6 +107,10 @@ pub(crate) fn run(node: Vm, files: Vec<(String, PathBuf)>, words: &[String]) -> 
     );
     let mut job = node_job(&control_plane, &kubelet, "exec tail -f /dev/null");
     job.files.extend(files);
+    let node = Vm {
+        network: control_plane.network(),
+        ..node
+    };
     let guest = in_background(node, job);
     let began = now();
     wait_for_node(&mut control_plane, &guest)?;
@@ -148,7 +153,6 @@ fn in_background(node: Vm, job: Job) -> Receiver<Result<Outcome>> {
     let node = Vm {
         // Until somebody interrupts it.
         timeout: Duration::from_secs(7 * 24 * 3600),
-        network: true,
         ..node
     };
     let (sender, receiver) = mpsc::channel();

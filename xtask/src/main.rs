@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use test::Scope;
-use vm::{Job, Kernel, Line, Suite, Vm};
+use vm::{Job, Kernel, Line, Network, Suite, Vm};
 
 /// The exit code when the task itself fails.
 const FAILED: u8 = 101;
@@ -216,7 +216,11 @@ fn run_vm(arguments: VmArguments) -> Result<u8> {
         append: arguments.append,
         timeout: Duration::from_secs(arguments.timeout),
         interactive: arguments.command.is_empty(),
-        network: arguments.network,
+        network: if arguments.network {
+            Network::User
+        } else {
+            Network::None
+        },
     };
     let job = Job {
         files,

@@ -5,11 +5,11 @@
 //! Their files are in a temporary directory, which a child in a session of its own removes when this
 //! process is gone: an interrupt from the terminal does not reach it.
 
-use super::certificates;
 use super::programs::Programs;
+use super::{certificates, tunnel};
 use crate::command;
 use crate::packages::{Tool, ensure};
-use crate::vm::now;
+use crate::vm::{Network, now};
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -49,6 +49,8 @@ struct Ports {
     etcd: u16,
     etcd_peers: u16,
     api_server: u16,
+    /// Forwarded to the guest's kubelet.
+    kubelet: u16,
 }
 
 impl ControlPlane {
@@ -58,6 +60,7 @@ impl ControlPlane {
         let directory = Directory::new()?;
         let ports = Ports::free()?;
         certificates::make(directory.path(), ports.api_server)?;
+        tunnel::serve(directory.path(), ports.kubelet)?;
         let etcd = etcd(&programs, &ports, directory.path())?;
         let mut api_server = api_server(&programs, &ports, directory.path())?;
         wait_until_ready(&mut api_server, directory.path(), ports.api_server)?;
@@ -97,6 +100,14 @@ impl ControlPlane {
         self.directory.path().join("admin.kubeconfig")
     }
 
+    /// What the node's network has to be.
+    pub(super) fn network(&self) -> Network {
+        Network::Forwarding {
+            from: self.ports.kubelet,
+            to: tunnel::KUBELET,
+        }
+    }
+
     /// Certificates and kubeconfigs for the guest.
     pub(super) fn for_guest(&self) -> PathBuf {
         self.directory.path().join("guest")
@@ -127,12 +138,14 @@ impl Ports {
     /// Those that are free now. All are taken before one is let go, so that they differ.
     fn free() -> Result<Self> {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port");
-        let listeners = [listen()?, listen()?, listen()?];
-        let [etcd, etcd_peers, api_server] = listeners.map(|l| l.local_addr().map(|a| a.port()));
+        let listeners = [listen()?, listen()?, listen()?, listen()?];
+        let [etcd, etcd_peers, api_server, kubelet] =
+            listeners.map(|l| l.local_addr().map(|a| a.port()));
         Ok(Self {
             etcd: etcd?,
             etcd_peers: etcd_peers?,
             api_server: api_server?,
+            kubelet: kubelet?,
         })
     }
 }
@@ -169,8 +182,10 @@ fn api_server(programs: &Programs, ports: &Ports, directory: &Path) -> Result<Pr
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--service-account-key-file=service-accounts.key".to_owned(),
         "--service-account-signing-key-file=service-accounts.key".to_owned(),
-        // Nothing here has secrets.
-        "--cert-dir=.".to_owned(),
+        "--allow-privileged".to_owned(),
+        format!("--egress-selector-config-file={}", tunnel::SELECTION),
+        "--kubelet-client-certificate=admin.crt".to_owned(),
+        "--kubelet-client-key=admin.key".to_owned(),
     ];
     Process::start(directory, "kube-apiserver", &programs.api_server, &options)
 }
