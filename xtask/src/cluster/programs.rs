@@ -105,14 +105,21 @@ fn find_one(program: &Program, assets: Option<&OsStr>) -> Result<PathBuf> {
 
 fn build(program: &Program, target: &Path) -> Result<()> {
     let mut go = command::new(go()?);
-    go.args(["build", "-trimpath", "-ldflags", &link_flags()?, "-o"])
-        .arg(target)
-        .arg(program.package)
-        .current_dir(top().join(MODULE))
-        .env("CGO_ENABLED", "0")
-        .env("GOOS", "linux")
-        .env("GOFLAGS", "-mod=readonly")
-        .stdin(Stdio::null());
+    go.args([
+        "build",
+        "-buildvcs=false",
+        "-trimpath",
+        "-ldflags",
+        &link_flags()?,
+        "-o",
+    ])
+    .arg(target)
+    .arg(program.package)
+    .current_dir(top().join(MODULE))
+    .env("CGO_ENABLED", "0")
+    .env("GOOS", "linux")
+    .env("GOFLAGS", "-mod=readonly")
+    .stdin(Stdio::null());
     let name = program.name;
     let status = go
         .status()
