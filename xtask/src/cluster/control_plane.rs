@@ -185,6 +185,8 @@ fn api_server(programs: &Programs, ports: &Ports, directory: &Path) -> Result<Pr
         "--allow-privileged".to_owned(),
         format!("--egress-selector-config-file={}", tunnel::SELECTION),
         "--kubelet-client-certificate=admin.crt".to_owned(),
+        // Nobody here can resolve the node's name.
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
         "--kubelet-client-key=admin.key".to_owned(),
     ];
     Process::start(directory, "kube-apiserver", &programs.api_server, &options)
