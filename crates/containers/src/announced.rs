@@ -272,6 +272,7 @@ fn annotated(id: String, annotations: BTreeMap<String, String>) -> Container {
         namespace,
         pod,
         labels: all,
+        owner: None,
     }
 }
 

@@ -280,6 +280,7 @@ fn identity(container: Listed, pod: PodSandboxStatus) -> Container {
         pod: first(&labels, [POD_NAME]).or_else(|| given(pod.name)),
         id,
         labels,
+        owner: None,
     }
 }
 

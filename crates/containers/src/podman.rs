@@ -222,6 +222,7 @@ impl Client {
                 pod,
                 id,
                 labels,
+                owner: None,
             },
             pid,
             cgroup,

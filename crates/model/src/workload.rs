@@ -39,6 +39,19 @@ pub struct Container {
     pub pod: Option<String>,
     /// Labels, as `selector.matchLabels` sees them.
     pub labels: BTreeMap<String, String>,
+    /// Who made its pod, where that is known.
+    pub owner: Option<Owner>,
+}
+
+/// Who made a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `Deployment`, `DaemonSet` and so on; `Pod` when nobody has.
+    pub kind: String,
+    /// Its name; the pod's own when nobody has made it.
+    pub name: String,
+    /// Where it is.
+    pub namespace: String,
 }
 
 /// How strictly a workload's policies are applied (annotation `kubearmor-policy`).

@@ -91,8 +91,8 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         node_id: node.id.clone(),
         event_data: pairs(data),
         user_name: user.clone(),
-        // Owners, exec sessions, throttling and hashes are not known yet.
-        owner: None,
+        owner: place.owner,
+        // Exec sessions, throttling and hashes are not known yet.
         exec_event: None,
         max_alerts_per_sec: 0,
         dropping_alerts_interval: 0,
@@ -161,7 +161,7 @@ pub(crate) fn log(log: &Log) -> proto::Log {
         node_id: node.id.clone(),
         event_data: pairs(data),
         user_name: user.clone(),
-        owner: None,
+        owner: place.owner,
         exec_event: None,
         process_hash: String::new(),
         parent_hash: String::new(),
@@ -209,6 +209,7 @@ struct Place {
     name: String,
     image: String,
     labels: String,
+    owner: Option<proto::Podowner>,
 }
 
 impl Place {
@@ -222,6 +223,7 @@ impl Place {
                 namespace,
                 pod,
                 labels,
+                owner,
             }) => {
                 let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 Self {
@@ -234,6 +236,11 @@ impl Place {
                     name: name.clone(),
                     image: image.clone(),
                     labels: labels.join(","),
+                    owner: owner.as_ref().map(|owner| proto::Podowner {
+                        r#ref: owner.kind.clone(),
+                        name: owner.name.clone(),
+                        namespace: owner.namespace.clone(),
+                    }),
                 }
             }
         }

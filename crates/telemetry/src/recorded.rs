@@ -177,6 +177,8 @@ fn workload(line: &Line) -> Workload {
         namespace: some(namespace_name).filter(|namespace| namespace != "container_namespace"),
         pod: some(pod_name),
         labels,
+        // Policies do not select by it.
+        owner: None,
     })
 }
 

@@ -38,6 +38,7 @@ pub(super) fn identity(
         pod: first(&labels, [POD_NAME]),
         id,
         labels,
+        owner: None,
     }
 }
 
