@@ -35,39 +35,39 @@ struct Program {
     package: &'static str,
     /// Found in `KUBEBUILDER_ASSETS`.
     is_asset: bool,
-    /// On two processors, when those before it have been built.
-    minutes: &'static str,
+    /// On two processors with nothing else to do, when those before it have been built.
+    duration: &'static str,
 }
 
 const ETCD: Program = Program {
     name: "etcd",
     package: "go.etcd.io/etcd/server/v3",
     is_asset: true,
-    minutes: "about 3 min",
+    duration: "about 2 min",
 };
 const API_SERVER: Program = Program {
     name: "kube-apiserver",
     package: "k8s.io/kubernetes/cmd/kube-apiserver",
     is_asset: true,
-    minutes: "about 10 min",
+    duration: "about 7 min",
 };
 const CONTROLLER_MANAGER: Program = Program {
     name: "kube-controller-manager",
     package: "k8s.io/kubernetes/cmd/kube-controller-manager",
     is_asset: false,
-    minutes: "about 2 min",
+    duration: "about 1 min",
 };
 const SCHEDULER: Program = Program {
     name: "kube-scheduler",
     package: "k8s.io/kubernetes/cmd/kube-scheduler",
     is_asset: false,
-    minutes: "about 1 min",
+    duration: "about 10 s",
 };
 const KUBELET: Program = Program {
     name: "kubelet",
     package: "k8s.io/kubernetes/cmd/kubelet",
     is_asset: false,
-    minutes: "about 3 min",
+    duration: "about 2 min",
 };
 
 /// All programs, built if need be.
@@ -96,7 +96,7 @@ fn find_one(program: &Program, assets: Option<&OsStr>) -> Result<PathBuf> {
     }
     let place = cache::entry(
         program.name,
-        &format!("building {} ({})", program.name, program.minutes),
+        &format!("building {} ({})", program.name, program.duration),
         &[VERSIONS, SUMS, program.package],
         |place| build(program, &place.join(program.name)),
     )?;
