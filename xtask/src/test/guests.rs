@@ -204,14 +204,20 @@ pub(super) fn run(guests: &[Guest]) -> Result<Vec<Ended>> {
 
 /// What the tests need in the guest.
 fn files() -> Result<Vec<(String, PathBuf)>> {
-    let built = binaries::build(true)?;
+    let mut files = programs("*")?;
+    files.push(("conformance".to_owned(), PathBuf::from("conformance")));
+    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
+    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
+    Ok(files)
+}
+
+/// The project's programs, and those tests whose names fit a pattern.
+fn programs(pattern: &str) -> Result<Vec<(String, PathBuf)>> {
+    let built = binaries::build(Some(pattern))?;
     if built.tests.is_empty() {
         bail!("there are no tests for the virtual machine");
     }
     let mut files = built.programs();
-    files.push(("conformance".to_owned(), PathBuf::from("conformance")));
-    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
-    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
     for test in &built.tests {
         let file = test.file_name().unwrap_or_default().to_string_lossy();
         let name = file
@@ -231,7 +237,7 @@ pub(super) fn in_cluster() -> Result<u64> {
             .replace("PATTERN", "t_cluster")
             .replace("EXCEPT", "")
     );
-    let mut files = files()?;
+    let mut files = programs("cluster")?;
     files.push(("crds".to_owned(), PathBuf::from("deploy/crds")));
     count(&cluster::test(files, &command)?)
 }
