@@ -16,6 +16,7 @@
 
 mod actor;
 mod agent;
+pub mod cluster;
 mod container;
 pub mod files;
 mod lines;

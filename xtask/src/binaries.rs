@@ -52,8 +52,9 @@ pub(crate) fn static_env() -> (String, (String, String)) {
 /// What runs in the guest is optimised: emulation makes everything slow.
 const GUEST: [&str; 2] = ["--profile", "guest"];
 
-/// Builds the agent, the command line tool, the hook and the actor, and on demand the tests.
-pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
+/// Builds the agent, the command line tool, the hook and the actor, and those tests whose names fit a
+/// pattern.
+pub(crate) fn build(tests: Option<&str>) -> Result<Binaries> {
     let packages = [
         "-p",
         "gorget-agent",
@@ -65,11 +66,11 @@ pub(crate) fn build(with_tests: bool) -> Result<Binaries> {
         "gorget-vmtest",
     ];
     let artifacts = cargo("build", &[&packages[..], &GUEST, &["--bins"]].concat())?;
-    let tests = if with_tests {
+    let tests = if let Some(pattern) = tests {
         executables(&cargo(
             "test",
             &[
-                &["-p", "gorget-vmtest", "--test", "*", "--no-run"],
+                &["-p", "gorget-vmtest", "--test", pattern, "--no-run"],
                 &GUEST[..],
             ]
             .concat(),

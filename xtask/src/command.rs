@@ -52,7 +52,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
-fn tail(messages: &str) -> String {
+/// The last lines of what a program said.
+pub(crate) fn tail(messages: &str) -> String {
     let lines: Vec<&str> = messages.lines().collect();
     let skipped = lines.len().saturating_sub(MESSAGE_LINES);
     lines

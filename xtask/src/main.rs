@@ -14,6 +14,7 @@
 mod bench;
 mod binaries;
 mod changelog;
+mod cluster;
 mod command;
 mod demo;
 mod kernel_support;
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use test::Scope;
-use vm::{Job, Kernel, Line, Suite, Vm};
+use vm::{Job, Kernel, Line, Network, Suite, Vm};
 
 /// The exit code when the task itself fails.
 const FAILED: u8 = 101;
@@ -56,6 +57,9 @@ enum Task {
         /// Only the tests of the virtual machine, with this kernel
         #[arg(long, value_enum, conflicts_with_all = ["quick", "all_kernels"])]
         kernel: Option<Kernel>,
+        /// Only the tests in a cluster of real components, with one node in the virtual machine
+        #[arg(long, conflicts_with_all = ["quick", "all_kernels", "kernel"])]
+        cluster: bool,
     },
     /// Measure what enforcement costs, in the virtual machine, and write it to docs
     Bench {
@@ -64,6 +68,8 @@ enum Task {
     },
     /// Run a command in a throw-away virtual machine, as root, and end with its exit code
     Vm(VmArguments),
+    /// Start a Kubernetes control plane here and a node in the virtual machine, until interrupted
+    Cluster(ClusterArguments),
     /// Find out what works on which kernel, and write it down
     KernelSupport {
         /// Boot nothing: write the document again from what was found before
@@ -113,10 +119,32 @@ struct VmArguments {
     /// A file or directory to put into /job, besides `gorgetd`, `gorget` and `actor`
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
+    /// Give the guest a network card, behind which this machine's loopback is 10.0.2.2
+    #[arg(long)]
+    network: bool,
     /// Neither build nor put the project's programs into /job
     #[arg(long)]
     no_build: bool,
     /// Run by a shell in /job; without it, the terminal gets a shell
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct ClusterArguments {
+    /// Which kernel the node boots
+    #[arg(long, value_enum, default_value_t = cluster::KERNEL)]
+    kernel: Kernel,
+    /// Debian release of everything else: containerd 1.7 with NRI, or 1.6 without (bookworm)
+    #[arg(long, value_enum, default_value_t = cluster::USER_SPACE)]
+    image: Suite,
+    /// Memory of the node
+    #[arg(long, default_value = cluster::MEMORY)]
+    memory: String,
+    /// Neither build nor put the project's programs into the node's /job
+    #[arg(long)]
+    no_build: bool,
+    /// Run here, with `KUBECONFIG` set, when the node is ready; the cluster ends with it
     #[arg(last = true)]
     command: Vec<String>,
 }
@@ -131,8 +159,10 @@ fn main() -> ExitCode {
                 quick,
                 all_kernels,
                 kernel,
+                cluster,
             } => test::run(match kernel {
                 Some(kernel) => Scope::Kernel(kernel),
+                None if cluster => Scope::Cluster,
                 None if quick => Scope::Quick,
                 None if all_kernels => Scope::AllKernels,
                 None => Scope::Default,
@@ -145,6 +175,7 @@ fn main() -> ExitCode {
                 what: Some(Bench::Node),
             } => bench::node(),
             Task::Vm(arguments) => run_vm(arguments),
+            Task::Cluster(arguments) => run_cluster(arguments),
             Task::KernelSupport { text_only } => kernel_support::run(text_only),
             Task::Tidy => tidy::run(),
             Task::Changelog { version } => changelog::run(&version),
@@ -175,7 +206,7 @@ fn run_vm(arguments: VmArguments) -> Result<u8> {
     }
     if !arguments.no_build {
         tools::for_building()?;
-        files.extend(binaries::build(false)?.programs());
+        files.extend(binaries::build(None)?.programs());
     }
     let vm = Vm {
         kernel: arguments.kernel,
@@ -185,6 +216,11 @@ fn run_vm(arguments: VmArguments) -> Result<u8> {
         append: arguments.append,
         timeout: Duration::from_secs(arguments.timeout),
         interactive: arguments.command.is_empty(),
+        network: if arguments.network {
+            Network::User
+        } else {
+            Network::None
+        },
     };
     let job = Job {
         files,
@@ -192,6 +228,22 @@ fn run_vm(arguments: VmArguments) -> Result<u8> {
         output: arguments.keep_output,
     };
     pass_on(vm::run(&vm, &job, &mut print)?)
+}
+
+fn run_cluster(arguments: ClusterArguments) -> Result<u8> {
+    let files = if arguments.no_build {
+        Vec::new()
+    } else {
+        tools::for_building()?;
+        binaries::build(None)?.programs()
+    };
+    let node = Vm {
+        kernel: arguments.kernel,
+        user_space: arguments.image,
+        memory: arguments.memory,
+        ..Vm::default()
+    };
+    cluster::run(node, files, &arguments.command)
 }
 
 /// The exit code of a job, as the exit code of the task.

@@ -44,6 +44,8 @@ pub(crate) enum Scope {
     AllKernels,
     /// The tests of the virtual machine, on one kernel.
     Kernel(Kernel),
+    /// The tests in a cluster.
+    Cluster,
 }
 
 impl Scope {
@@ -51,14 +53,14 @@ impl Scope {
     fn here(self) -> &'static [(&'static str, Task)] {
         match self {
             Self::Quick | Self::Default | Self::AllKernels => &HERE,
-            Self::Kernel(_) => &[],
+            Self::Kernel(_) | Self::Cluster => &[],
         }
     }
 
     /// The tiers that run in the virtual machine.
     fn guests(self) -> Vec<Guest> {
         match self {
-            Self::Quick => Vec::new(),
+            Self::Quick | Self::Cluster => Vec::new(),
             Self::Default => Guest::default_run(),
             Self::AllKernels => Guest::all(),
             Self::Kernel(kernel) => vec![Guest::of(kernel)],
@@ -150,6 +152,12 @@ pub(crate) fn run(scope: Scope) -> Result<u8> {
         for guest in guests::run(&guests)? {
             good &= run.ended(guest.name, guest.tests.map(Some), guest.took);
         }
+    }
+    if scope == Scope::Cluster {
+        println!("\n=== {} ===", guests::CLUSTER);
+        let start = now();
+        let tests = guests::in_cluster().map(Some);
+        good &= run.ended(guests::CLUSTER.to_owned(), tests, start.elapsed());
     }
     run.print();
     if !good {
@@ -326,7 +334,7 @@ mod tests {
             toml::from_str(include_str!("../minimums.toml")).unwrap();
         let guests = [Scope::Default, Scope::AllKernels].map(Scope::guests);
         let mut counting: Vec<_> = guests.iter().flatten().map(|guest| guest.name()).collect();
-        counting.extend(["unit", "harness"].map(str::to_owned));
+        counting.extend(["unit", "harness", guests::CLUSTER].map(str::to_owned));
         counting.sort();
         counting.dedup();
         assert_eq!(counting, minimums.into_keys().collect::<Vec<_>>());

@@ -9,7 +9,7 @@
 //! reported no trouble. The emulator never outlives this process, and nothing the
 //! guest writes changes the image.
 
-mod cache;
+pub(crate) mod cache;
 mod compiler;
 mod console;
 mod container_image;
@@ -50,6 +50,17 @@ impl Suite {
     }
 }
 
+/// What the guest can reach, and who can reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// No card at all.
+    None,
+    /// This machine's loopback is 10.0.2.2.
+    User,
+    /// As well, and a port of this machine's loopback is an address of the guest.
+    Forwarding { from: u16, to: &'static str },
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
     pub(crate) kernel: Kernel,
@@ -64,6 +75,7 @@ pub(crate) struct Vm {
     pub(crate) timeout: Duration,
     /// The job has the terminal.
     pub(crate) interactive: bool,
+    pub(crate) network: Network,
 }
 
 impl Default for Vm {
@@ -76,6 +88,7 @@ impl Default for Vm {
             append: String::new(),
             timeout: Duration::from_mins(10),
             interactive: false,
+            network: Network::None,
         }
     }
 }

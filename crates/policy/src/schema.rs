@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The CRDs of the four kinds, rendered from the tables that the readers use: [`schema`].
 //!
-//! Names, scope, short names, printer columns, the status subresource, patterns and enums are those
-//! of KubeArmor's CRDs, so that either's can replace the other's in a cluster; where `tables` is
-//! wider, so is the schema. There are no defaults, as there are none in KubeArmor's: what an absent
+//! Names, scope, short names, the status subresource, patterns and enums are those of KubeArmor's CRDs,
+//! so that either's can replace the other's in a cluster; where `tables` is wider, so is the schema.
+//! Beside KubeArmor's printer columns there is one for the status. There are no defaults, as there are none in KubeArmor's: what an absent
 //! field means depends on the fields around it.
 //!
 //! The schema says less than the reader. What it lets pass and the reader refuses is reported by the
@@ -95,6 +95,7 @@ fn definition(kind: DocumentKind) -> Yaml {
     let wide = || vec![("priority", Yaml::Number(10))];
     let columns = vec![
         column("Age", "date", ".metadata.creationTimestamp", Vec::new()),
+        column("Status", "string", ".status.status", Vec::new()),
         column("Action", "string", ".spec.action", wide()),
         column("Selector", "string", names.selector, wide()),
     ];

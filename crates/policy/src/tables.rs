@@ -456,8 +456,35 @@ static METADATA: Shape = Shape::new(&[
     field("namespace", Type::Text, "Namespace of the policy."),
 ])
 .open();
-static STATUS: Shape =
-    Shape::new(&[field("status", Type::Text, "What became of the policy.")]).open();
+/// A condition as all of Kubernetes writes them.
+static CONDITION: Shape = Shape::new(&[
+    field("type", Type::Text, "What it is about.").required(),
+    field(
+        "status",
+        Type::Word(|| vec!["True", "False", "Unknown"]),
+        "Whether it holds.",
+    )
+    .required(),
+    field("reason", Type::Text, "Why, as a word."),
+    field("message", Type::Text, "Why, for people."),
+    field("lastTransitionTime", Type::Text, "Since when."),
+    field("observedGeneration", GENERATION, "Of which generation."),
+])
+.open();
+const GENERATION: Type = Type::Integer {
+    least: 0,
+    most: u32::MAX,
+};
+static STATUS: Shape = Shape::new(&[
+    field("status", Type::Text, "What became of the policy."),
+    list(
+        "conditions",
+        &CONDITION,
+        "`Accepted`, `Enforced` and `Degraded`.",
+    ),
+    field("observedGeneration", GENERATION, "Of which generation."),
+])
+.open();
 
 /// What every document has beside its `spec`.
 const HEAD: &[FieldShape] = &[

@@ -6,8 +6,8 @@
 //! does not end the others: what they find would be found next anyway.
 
 use crate::kernel_support::FOUND;
-use crate::vm::{Job, Kernel, Line, Suite, Vm};
-use crate::{binaries, vm};
+use crate::vm::{Job, Kernel, Line, Outcome, Suite, Vm};
+use crate::{binaries, cluster, vm};
 use anyhow::{Result, anyhow, bail};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -30,12 +30,15 @@ const LASTING: &str = "t_survival t_switching t_churn t_storm t_visibility";
 /// Tests that need runtimes newer than bookworm's.
 const NEWER: &str = "t_nri";
 
-/// Those, and tests of what enforces where BPF LSM is missing.
-const ELSEWHERE: &str = "t_nri t_apparmor";
+/// Those, tests of what enforces where BPF LSM is missing, and tests that need a cluster.
+const ELSEWHERE: &str = "t_nri t_apparmor t_cluster";
 
 /// What the rest of the default run leaves out.
 const APART: &str =
-    "t_survival t_switching t_churn t_storm t_visibility t_nri t_apparmor t_audit_only";
+    "t_survival t_switching t_churn t_storm t_visibility t_nri t_apparmor t_audit_only t_cluster";
+
+/// The tier of the tests that need a cluster.
+pub(super) const CLUSTER: &str = "vm cluster";
 
 /// A boot of the virtual machine and the test programs that run in it.
 #[derive(Debug, Clone, Copy)]
@@ -202,14 +205,20 @@ pub(super) fn run(guests: &[Guest]) -> Result<Vec<Ended>> {
 
 /// What the tests need in the guest.
 fn files() -> Result<Vec<(String, PathBuf)>> {
-    let built = binaries::build(true)?;
+    let mut files = programs("*")?;
+    files.push(("conformance".to_owned(), PathBuf::from("conformance")));
+    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
+    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
+    Ok(files)
+}
+
+/// The project's programs, and those tests whose names fit a pattern.
+fn programs(pattern: &str) -> Result<Vec<(String, PathBuf)>> {
+    let built = binaries::build(Some(pattern))?;
     if built.tests.is_empty() {
         bail!("there are no tests for the virtual machine");
     }
     let mut files = built.programs();
-    files.push(("conformance".to_owned(), PathBuf::from("conformance")));
-    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
-    files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
     for test in &built.tests {
         let file = test.file_name().unwrap_or_default().to_string_lossy();
         let name = file
@@ -218,6 +227,20 @@ fn files() -> Result<Vec<(String, PathBuf)>> {
         files.push((format!("t_{name}"), test.clone()));
     }
     Ok(files)
+}
+
+/// Runs the tests that need a cluster; gives how many passed.
+pub(super) fn in_cluster() -> Result<u64> {
+    let command = format!(
+        "export GORGET_KERNEL={}; {}",
+        cluster::KERNEL.name(),
+        COMMAND
+            .replace("PATTERN", "t_cluster")
+            .replace("EXCEPT", "")
+    );
+    let mut files = programs("cluster")?;
+    files.push(("crds".to_owned(), PathBuf::from("deploy/crds")));
+    count(&cluster::test(files, &command)?)
 }
 
 fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
@@ -252,7 +275,12 @@ fn in_vm(guest: Guest, files: &[(String, PathBuf)]) -> Result<u64> {
         "[{name}] booted in {:.1} s",
         outcome.booted_in.as_secs_f64()
     );
-    match outcome.ending {
+    count(&outcome)
+}
+
+/// How many tests passed, if all did.
+fn count(outcome: &Outcome) -> Result<u64> {
+    match &outcome.ending {
         Ok(0) => Ok(super::passed(&outcome.output)),
         Ok(code) => bail!("tests failed in the virtual machine (exit code {code})"),
         Err(why) => bail!("{why}"),

@@ -6,7 +6,7 @@
 //! with its own C library. Hardware acceleration is never used: a `/dev/kvm` may
 //! exist and not work, and results should not depend on it.
 
-use super::{Vm, cache, image, kernel};
+use super::{Network, Vm, cache, image, kernel};
 use crate::command;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,9 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS1 loglevel=5 panic=-1 oops=panic \
 /// One processor until the root file system is there (`vmtest/guest/initrd-init`): QEMU 10.0 sometimes
 /// ends in `iotlb_to_section` when one processor gives a PCI device its address while another runs.
 const FIRST_PROCESSOR_ALONE: &str = "maxcpus=1";
+
+/// Without the firmware for booting from it, which is another package.
+const CARD: &str = "virtio-net-pci,netdev=host,romfile=";
 
 /// What to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,10 +83,25 @@ pub(crate) fn command(vm: &Vm, boot: &Boot, job: &Path, output: Option<&Path>) -
     .args(["-drive", &drive(&boot.disk, "cache=unsafe,snapshot=on")])
     .args(["-drive", &drive(&boot.kernel.modules, "readonly=on")])
     .args(["-drive", &drive(job, "readonly=on")]);
+    if let Some(network) = network(vm.network) {
+        qemu.args(["-netdev", &network, "-device", CARD]);
+    }
     if let Some(output) = output {
         qemu.args(["-drive", &drive(output, "cache=unsafe")]);
     }
     Ok(qemu)
+}
+
+/// The emulator's side of the card.
+fn network(network: Network) -> Option<String> {
+    let user = "user,id=host,ipv6=off";
+    match network {
+        Network::None => None,
+        Network::User => Some(user.to_owned()),
+        Network::Forwarding { from, to } => {
+            Some(format!("{user},hostfwd=tcp:127.0.0.1:{from}-{to}"))
+        }
+    }
 }
 
 fn drive(file: &Path, options: &str) -> String {
