@@ -402,10 +402,10 @@ impl PolicyObject {
     pub(crate) fn read(resource: PolicyResource, value: &Value) -> Result<Self, ReadError> {
         let key = Key::of(value).ok_or(ReadError::Unnamed)?;
         let MetadataOnly { metadata } = read(value)?;
-        let mut named = json!({ "name": key.name });
-        if !key.namespace.is_empty() {
-            named["namespace"] = json!(key.namespace);
-        }
+        let named = match key.namespace.as_str() {
+            "" => json!({ "name": key.name }),
+            namespace => json!({ "name": key.name, "namespace": namespace }),
+        };
         // What is in a list does not say what it is.
         let document = json!({
             "apiVersion": PolicyResource::API_VERSION,
