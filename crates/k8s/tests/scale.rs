@@ -42,7 +42,8 @@ fn pod(number: usize, version: &str) -> Seen {
                 kind: "Deployment".to_owned(),
                 name: "web".to_owned(),
                 namespace: "shop".to_owned(),
-            },
+            }
+            .into(),
             key,
             ..Pod::default()
         }),

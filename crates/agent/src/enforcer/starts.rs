@@ -187,7 +187,7 @@ impl Enforcer {
         bound.announced &= *teller != Teller::Runtime;
         if is_believed && bound.told.as_ref() != Some(&container) {
             bound.told = Some(container.clone());
-            let (was_known, same) = (bound.treatment.is_known, bound.workload.clone());
+            let (was_known, same) = (bound.treatment.is_known, Arc::clone(&bound.workload));
             let (described, treatment) = self.described(&container);
             // What it was told from its pod stays.
             let is_same_pod = matches!(&*same, Workload::Container(before)
