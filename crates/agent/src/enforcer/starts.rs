@@ -156,7 +156,7 @@ impl Enforcer {
                 failed: None,
                 confined: false,
                 ruleset: None,
-                made_of: Vec::new(),
+                made_of: None,
             },
         );
         // Tasks that run in it already are members before it is said that the rules are in force.
