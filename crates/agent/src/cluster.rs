@@ -302,7 +302,7 @@ impl Cluster {
         let number = |said: Option<u32>, configured: Option<u32>, default: u32| {
             said.or(configured).unwrap_or(default)
         };
-        let is_on = settings.throttling.unwrap_or(otherwise.is_some());
+        let is_on = settings.throttling.unwrap_or_else(|| otherwise.is_some());
         let limit = is_on.then(|| Limit {
             max_per_second: number(
                 settings.max_alert_per_sec,

@@ -94,8 +94,8 @@ struct Bound {
     /// AppArmor denies what its policies block.
     confined: bool,
     ruleset: Option<u32>,
-    /// Where the policies are of which its rules were made.
-    made_of: Vec<usize>,
+    /// Where the policies are of which its rules were made; none: an earlier agent made them, if anybody.
+    made_of: Option<Vec<usize>>,
 }
 
 /// A compiled ruleset is looked up by what it was compiled from: which policies (by address; they
@@ -207,7 +207,7 @@ impl Enforcer {
                     failed: None,
                     confined: false,
                     ruleset: None,
-                    made_of: Vec::new(),
+                    made_of: None,
                 },
             )]),
             by_id: HashMap::new(),
@@ -300,9 +300,12 @@ impl Enforcer {
         let bound = self.bound.iter();
         let concerned = bound.filter(|(_, bound)| {
             let selected = self.selected(bound);
+            let Some(made_of) = &bound.made_of else {
+                return true;
+            };
             bound.failed.is_some()
-                || !all_stay(&bound.made_of)
-                || !addresses(&selected).eq(bound.made_of.iter().copied())
+                || !all_stay(made_of)
+                || !addresses(&selected).eq(made_of.iter().copied())
         });
         let concerned: Vec<_> = concerned.map(|(index, _)| *index).collect();
         drop(before);
@@ -480,7 +483,7 @@ impl Enforcer {
         let before = std::mem::replace(&mut bound.ruleset, number);
         bound.failed = None;
         bound.wanted.clear();
-        bound.made_of = addresses(selected).collect();
+        bound.made_of = Some(addresses(selected).collect());
         bound.policies = selected.iter().map(|policy| named(policy)).collect();
         let names: Vec<_> = selected.iter().map(|policy| policy.name.clone()).collect();
         let changed = before != number || bound.selected != names;

@@ -474,7 +474,7 @@ mod tests {
             policies: [one, two, name("KubeArmorPolicy", "three")]
                 .map(state)
                 .into(),
-            refused: Vec::new(),
+            ..Told::default()
         };
         let about = about(in_force, told);
         let _follower = about.feeder.subscribe("stdout");
@@ -504,6 +504,7 @@ mod tests {
                 file: "/p/a.yaml".to_owned(),
                 problems: vec!["/p/a.yaml:3: wrong".to_owned()],
                 last_good_in_force: true,
+                ..v1::Refused::default()
             }],
             ..Told::default()
         };
@@ -548,7 +549,7 @@ mod tests {
         };
         let told = Told {
             policies: [one, host].map(state).into(),
-            refused: Vec::new(),
+            ..Told::default()
         };
         let probe = about(in_force, told).probe();
         assert_eq!(probe.container_list, ["name-a", "name-b"]);

@@ -74,11 +74,13 @@ fn agent_status() -> AgentStatus {
                 reason: "BPF LSM does not know AppArmor's language".to_owned(),
                 line: 9,
             }],
+            ..PolicyState::default()
         }],
         refused: vec![Refused {
             file: FILE.to_owned(),
             problems: vec![format!("{FILE}:3: unknown field `matchPath`")],
             last_good_in_force: true,
+            ..Refused::default()
         }],
         ..AgentStatus::default()
     }

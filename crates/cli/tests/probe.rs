@@ -114,7 +114,7 @@ fn in_force(policy: &PolicyName, workloads: u32) -> PolicyState {
         policy: Some(policy.clone()),
         file: format!("/etc/gorget/policies/{}.yaml", policy.name),
         workloads,
-        limits: Vec::new(),
+        ..PolicyState::default()
     }
 }
 
@@ -227,6 +227,7 @@ fn ill() -> AgentStatus {
         file: "/etc/gorget/policies/b.yaml".to_owned(),
         problems: vec!["b.yaml:3:7: `Bock` is no action, allowed are ...".to_owned()],
         last_good_in_force: true,
+        ..Refused::default()
     }];
     if let Some(loss) = status.losses.first_mut() {
         loss.count = 12;

@@ -454,7 +454,7 @@ impl Index {
         described.is_known = pod.is_some();
         if let Some(pod) = pod {
             described.container.labels.clone_from(&pod.labels);
-            described.container.owner = Some(pod.owner.clone());
+            described.container.owner = Some(Arc::clone(&pod.owner));
             if described.container.image.is_empty() {
                 let mut all = pod.containers.iter();
                 let same = all.find(|it| it.name == container.name);

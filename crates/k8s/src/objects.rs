@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Labels that controllers of Kubernetes give to pods to know them again.
 /// COMPAT: policies do not select by them, alerts do not have them.
@@ -138,7 +139,7 @@ pub struct Pod {
     /// Those that mean something here.
     pub annotations: BTreeMap<String, String>,
     /// Who made it.
-    pub owner: Owner,
+    pub owner: Arc<Owner>,
     /// It is in the process namespace of the node.
     pub host_pid: bool,
     /// It is in the network namespace of the node.
@@ -306,11 +307,11 @@ impl Pod {
         Ok(Self {
             uid: mirrored.clone().or(uid).unwrap_or_default(),
             labels,
-            owner: Owner {
+            owner: Arc::new(Owner {
                 kind,
                 name: owner,
                 namespace: namespace.clone(),
-            },
+            }),
             annotations: ours(annotations),
             host_pid: spec.host_pid,
             host_network: spec.host_network,
@@ -402,10 +403,10 @@ impl PolicyObject {
     pub(crate) fn read(resource: PolicyResource, value: &Value) -> Result<Self, ReadError> {
         let key = Key::of(value).ok_or(ReadError::Unnamed)?;
         let MetadataOnly { metadata } = read(value)?;
-        let mut named = json!({ "name": key.name });
-        if !key.namespace.is_empty() {
-            named["namespace"] = json!(key.namespace);
-        }
+        let named = match key.namespace.as_str() {
+            "" => json!({ "name": key.name }),
+            namespace => json!({ "name": key.name, "namespace": namespace }),
+        };
         // What is in a list does not say what it is.
         let document = json!({
             "apiVersion": PolicyResource::API_VERSION,

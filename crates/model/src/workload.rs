@@ -4,6 +4,7 @@
 use crate::Category;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A set of tasks that share one set of policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct Container {
     /// Labels, as `selector.matchLabels` sees them.
     pub labels: BTreeMap<String, String>,
     /// Who made its pod, where that is known.
-    pub owner: Option<Owner>,
+    pub owner: Option<Arc<Owner>>,
 }
 
 /// Who made a pod.

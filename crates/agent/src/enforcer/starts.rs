@@ -156,7 +156,7 @@ impl Enforcer {
                 failed: None,
                 confined: false,
                 ruleset: None,
-                made_of: Vec::new(),
+                made_of: None,
             },
         );
         // Tasks that run in it already are members before it is said that the rules are in force.
@@ -189,7 +189,7 @@ impl Enforcer {
         bound.announced &= *teller != Teller::Runtime;
         if is_believed && bound.told.as_ref() != Some(&container) {
             bound.told = Some(container.clone());
-            let (was_known, same) = (bound.treatment.is_known, bound.workload.clone());
+            let (was_known, same) = (bound.treatment.is_known, Arc::clone(&bound.workload));
             let (described, treatment) = self.described(&container);
             // What it was told from its pod stays.
             let is_same_pod = matches!(&*same, Workload::Container(before)

@@ -24,7 +24,8 @@ fn pod(namespace: &str, name: &str, labels: &[(&str, &str)], said: &[(&str, &str
                 kind: "Deployment".to_owned(),
                 name: "web".to_owned(),
                 namespace: namespace.to_owned(),
-            },
+            }
+            .into(),
             ..Pod::default()
         }),
     }
@@ -212,7 +213,7 @@ fn what_is_wrong_is_told_once() {
 fn a_list_says_what_is_gone_but_not_of_what_could_not_be_read() {
     let mut index = index([policy("a", 1), policy("b", 1), policy("c", 1)]);
     let Seen::Changed { what, object } = policy("a", 2) else {
-        unreachable!("it is");
+        panic!("it is one that changed");
     };
     let touched = index.see(Seen::Listed {
         what,

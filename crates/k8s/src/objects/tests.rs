@@ -17,7 +17,7 @@ fn owned(name: &str, labels: &Value, kind: &str, owner: &str) -> (String, String
     });
     let pod = pod(&metadata, &json!({ "containers": null }));
     assert_eq!(pod.owner.namespace, "shop");
-    (pod.owner.kind, pod.owner.name)
+    (pod.owner.kind.clone(), pod.owner.name.clone())
 }
 
 #[test]
