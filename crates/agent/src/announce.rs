@@ -14,14 +14,21 @@ use gorget_bpf::Beginning;
 use gorget_containers::hook::{Answer, Message, Question, Settings, Starting, WhenDown, missed};
 use gorget_containers::nri::Told;
 use gorget_containers::{Config, identify, of_id, of_process};
+use gorget_k8s::Index;
+use gorget_model::Container;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+/// How long a container waits for its pod to be known.
+const POD_LIMIT: Duration = Duration::from_secs(1);
 
 /// Puts announced containers in force. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,17 +36,25 @@ pub(crate) struct Announcements {
     commands: Sender<Command>,
     reporter: Reporter,
     watch: Arc<Config>,
+    /// What is known of the cluster, if one is followed.
+    cluster: watch::Receiver<Option<Arc<Index>>>,
     /// Containers and their first processes that were announced and have not ended.
     live: Arc<Mutex<HashSet<(String, u32)>>>,
     ends: Arc<Mutex<Brief>>,
 }
 
 impl Announcements {
-    pub(crate) fn new(commands: Sender<Command>, reporter: Reporter, watch: Config) -> Self {
+    pub(crate) fn new(
+        commands: Sender<Command>,
+        reporter: Reporter,
+        watch: Config,
+        cluster: watch::Receiver<Option<Arc<Index>>>,
+    ) -> Self {
         Self {
             commands,
             reporter,
             watch: Arc::new(watch),
+            cluster,
             live: Arc::default(),
             ends: Arc::default(),
         }
@@ -53,6 +68,9 @@ impl Announcements {
         let announced = identify(&self.watch, starting).await;
         let announced = Box::new(announced.map_err(|error| with_causes(&error))?);
         let stopping = || "the agent stops".to_owned();
+        if waits {
+            self.wait_for_pod(&announced.started.container).await;
+        }
         let (told, done) = oneshot::channel();
         let command = Command::Announced {
             announced,
@@ -66,6 +84,27 @@ impl Announcements {
             lock(&self.ends).spawn(async move { own.end(id, pid, process).await });
         }
         done
+    }
+
+    /// Returns when the container's pod is known, so that its rules are those for its labels. The kubelet
+    /// knows a pod from the server that this agent is told by, at about the same time.
+    async fn wait_for_pod(&self, container: &Container) {
+        let mut cluster = self.cluster.clone();
+        let is_known = |index: &Option<Arc<Index>>| {
+            // What the server has not told for a long time does not come in a moment.
+            let comes = |index: &Arc<Index>| index.is_current() && !index.is_away();
+            index
+                .as_ref()
+                .is_none_or(|index| index.knows(container) || !comes(index))
+        };
+        let known = cluster.wait_for(is_known);
+        if timeout(POD_LIMIT, known).await.is_err() {
+            let (id, pod) = (&container.id, container.pod.as_deref().unwrap_or_default());
+            self.reporter.warn(format!(
+                "the pod `{pod}` of container `{id}` is not known yet: policies that select by labels \
+                 are in force for it when it is"
+            ));
+        }
     }
 
     /// Waits for the end of a container's first process, and tells it.

@@ -100,6 +100,7 @@ impl AppArmor {
         container: &Container,
         pid: u32,
         selected: &[Arc<Policy>],
+        postures: Postures,
     ) -> bool {
         let name = profile_of(container);
         let runs_in_it = current(pid).as_deref() == Some(name.as_str());
@@ -121,7 +122,7 @@ impl AppArmor {
         let set = PolicySet {
             // The enforcer has told of links that cannot be followed.
             aliases: aliases.unwrap_or_else(|_error| Aliases::default()),
-            ..PolicySet::new(selected.to_vec(), self.postures)
+            ..PolicySet::new(selected.to_vec(), postures)
         };
         let place = Place {
             name: &name,

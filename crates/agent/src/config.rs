@@ -5,6 +5,7 @@
 //! known or a value that is not allowed is an error that names file, line and field; the agent does
 //! not start on it.
 
+use crate::cluster::{ClusterSettings, KubernetesSpec, KubernetesSpecError};
 use crate::enforcer::Defaults;
 use crate::listen::{HealthPort, Listen, ListenSpecError, TlsFiles};
 use crate::outputs::{OutputSettings, OutputsSpec, OutputsSpecError, RotationSpec};
@@ -62,6 +63,10 @@ pub struct Args {
     /// containerd's socket: `auto`, `none` or a path [default: auto]
     #[arg(long, value_name = "PATH")]
     containerd_socket: Option<String>,
+    /// The cluster that this machine is a node of: `auto` (the one that this runs in a pod of, if it does),
+    /// `off`, or the path of a kubeconfig [default: auto]
+    #[arg(long, value_name = "WHICH")]
+    kubernetes: Option<String>,
     /// Check that this machine can enforce, say what is missing, and end
     #[arg(long)]
     pub(crate) check: bool,
@@ -173,6 +178,9 @@ struct ConfigSpec {
     runtime: Option<RuntimeSpec>,
     containerd_socket: Option<String>,
     lsm: Option<String>,
+    kubernetes: Option<KubernetesSpec>,
+    #[serde(rename = "untrackedNs")]
+    untracked_namespaces: Option<String>,
     visibility: Option<String>,
     host_visibility: Option<String>,
     listen: Option<String>,
@@ -235,6 +243,8 @@ pub(crate) struct Config {
     pub(crate) host_postures: Postures,
     /// What is logged.
     pub(crate) visible: Defaults,
+    /// The cluster that is followed, if any.
+    pub(crate) kubernetes: Option<ClusterSettings>,
 }
 
 /// Where JSON lines go.
@@ -273,6 +283,9 @@ pub(crate) enum ConfigError {
     /// The settings of the TCP port contradict each other.
     #[error(transparent)]
     Listen(#[from] ListenSpecError),
+    /// Which cluster is meant is not said.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesSpecError),
     /// The settings of an output mean nothing.
     #[error(transparent)]
     Outputs(#[from] OutputsSpecError),
@@ -318,6 +331,8 @@ impl Config {
             runtime,
             containerd_socket,
             lsm,
+            kubernetes,
+            untracked_namespaces,
             visibility,
             host_visibility,
             listen,
@@ -345,10 +360,18 @@ impl Config {
         let containerd = args.containerd_socket.clone().or(containerd_socket);
         let runtimes = runtimes::choices(runtime.as_ref(), containerd.as_deref())?;
         let listen = Listen::from_spec(listen, tls, plain_policy_service)?;
+        let kubernetes = args
+            .kubernetes
+            .clone()
+            .map(KubernetesSpec::Word)
+            .or(kubernetes);
+        let kubernetes =
+            ClusterSettings::from_spec(kubernetes, untracked_namespaces.as_deref(), host_name)?;
+        let node = kubernetes.as_ref().map(|cluster| cluster.node.clone());
         let backends = Backend::list(lsm.as_deref().unwrap_or(DEFAULT_BACKENDS))?;
         Ok(Self {
             cluster: cluster.unwrap_or_else(|| "default".to_owned()),
-            host: host.unwrap_or_else(|| host_name.to_owned()),
+            host: host.or(node).unwrap_or_else(|| host_name.to_owned()),
             node_labels,
             policy_dir: args
                 .policy_dir
@@ -372,8 +395,10 @@ impl Config {
             })?,
             log,
             throttle: alert_throttling.then(|| Limit {
-                max_per_second: max_alert_per_sec.unwrap_or(10).max(1),
-                seconds: throttle_sec.unwrap_or(30).max(1),
+                max_per_second: max_alert_per_sec
+                    .unwrap_or(Limit::DEFAULT.max_per_second)
+                    .max(1),
+                seconds: throttle_sec.unwrap_or(Limit::DEFAULT.seconds).max(1),
             }),
             runtimes,
             backends,
@@ -405,6 +430,7 @@ impl Config {
                     DEFAULT_HOST_VISIBILITY,
                 )?,
             },
+            kubernetes,
         })
     }
 }

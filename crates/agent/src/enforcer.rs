@@ -7,6 +7,7 @@
 //!
 //! INVARIANT: a workload whose new rules cannot be compiled or installed keeps its old ones.
 
+mod cluster;
 mod published;
 mod starts;
 mod visible;
@@ -15,15 +16,17 @@ use crate::apparmor::AppArmor;
 use crate::clock;
 use crate::report::{Reporter, with_causes};
 use crate::resolve;
+use cluster::Treatment;
 use gorget_bpf::{Applied, Kernel, LogReader, Protection, WorkloadIndex};
 use gorget_containers::{Announced, Change};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
-use gorget_model::{Host, Mode, PolicyRef, Postures, Workload};
+use gorget_k8s::Index;
+use gorget_model::{Container, Host, Mode, PolicyRef, Postures, Workload};
 use gorget_observe::Tracker;
 use gorget_policy::Policy;
 use gorget_telemetry::proto::v1::{PolicyName, Runtime};
 use starts::{Lateness, Teller};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +45,8 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// These are all policies there are.
     Policies(Vec<Arc<Policy>>),
+    /// This is known of the cluster.
+    Cluster(Arc<Index>),
     /// A runtime reports something.
     Containers(Change),
     /// Put the rules of a container in force that is about to run its first program, and say whether
@@ -67,6 +72,9 @@ pub(crate) enum Command {
 #[derive(Debug)]
 struct Bound {
     workload: Arc<Workload>,
+    /// What its runtime says of it; none of the host.
+    told: Option<Container>,
+    treatment: Treatment,
     /// Where its root directory is seen from here.
     root: PathBuf,
     /// Where it is until its first process has it as its root.
@@ -79,11 +87,15 @@ struct Bound {
     selected: Vec<String>,
     /// The same with kinds and namespaces, for those who ask.
     policies: Vec<PolicyName>,
+    /// Those of newer rules that are not in force.
+    wanted: Vec<PolicyName>,
     /// Why newer rules are not in force.
     failed: Option<String>,
     /// AppArmor denies what its policies block.
     confined: bool,
     ruleset: Option<u32>,
+    /// Where the policies are of which its rules were made.
+    made_of: Vec<usize>,
 }
 
 /// A compiled ruleset is looked up by what it was compiled from: which policies (by address; they
@@ -103,6 +115,10 @@ pub(crate) struct Enforcer {
     reporter: Reporter,
     postures: Postures,
     host_postures: Postures,
+    /// As it is configured.
+    configured_host: Host,
+    /// What is known of the cluster, if one is followed.
+    cluster: Option<Arc<Index>>,
     policies: Vec<Arc<Policy>>,
     bound: BTreeMap<WorkloadIndex, Bound>,
     by_id: HashMap<String, WorkloadIndex>,
@@ -161,7 +177,7 @@ impl Enforcer {
             log_readers,
             published,
         } = setup;
-        let workload = Arc::new(Workload::Host(host));
+        let workload = Arc::new(Workload::Host(host.clone()));
         lock(&tracker).workload(WorkloadIndex::HOST.0, Arc::clone(&workload));
         let mut enforcer = Self {
             kernel,
@@ -169,11 +185,15 @@ impl Enforcer {
             reporter,
             postures,
             host_postures,
+            configured_host: host,
+            cluster: None,
             policies: Vec::new(),
             bound: BTreeMap::from([(
                 WorkloadIndex::HOST,
                 Bound {
                     workload,
+                    told: None,
+                    treatment: Treatment::default(),
                     root: PathBuf::from("/"),
                     early_root: None,
                     announced: false,
@@ -181,9 +201,11 @@ impl Enforcer {
                     pid: 1,
                     selected: Vec::new(),
                     policies: Vec::new(),
+                    wanted: Vec::new(),
                     failed: None,
                     confined: false,
                     ruleset: None,
+                    made_of: Vec::new(),
                 },
             )]),
             by_id: HashMap::new(),
@@ -225,6 +247,7 @@ impl Enforcer {
             self.published.changed |= command.is_ok();
             match command {
                 Ok(Command::Policies(policies)) => self.set_policies(policies),
+                Ok(Command::Cluster(index)) => self.set_cluster(index),
                 Ok(Command::Containers(change)) => self.containers(change),
                 Ok(Command::Announced {
                     announced,
@@ -256,16 +279,38 @@ impl Enforcer {
     }
 
     fn set_policies(&mut self, policies: Vec<Arc<Policy>>) {
-        self.compiled.clear();
-        self.policies = policies;
+        let before = std::mem::replace(&mut self.policies, policies);
+        // Of both there are all now, so that no two of them are in one place.
+        let new: HashSet<_> = addresses(&self.policies).collect();
+        let stay: HashSet<_> = addresses(&before).filter(|it| new.contains(it)).collect();
+        let all_stay = |of: &[usize]| of.iter().all(|policy| stay.contains(policy));
+        self.compiled.retain(|key, _| all_stay(&key.0));
         if let Some(apparmor) = &mut self.apparmor {
             apparmor.policies(&self.policies);
         }
-        let all: Vec<_> = self.bound.keys().copied().collect();
-        for index in all {
+        // A change of one policy is none for those whom it is not for: with a thousand policies and
+        // hundreds of pods that is what keeps it quick.
+        let bound = self.bound.iter();
+        let concerned = bound.filter(|(_, bound)| {
+            let selected = self.selected(bound);
+            bound.failed.is_some()
+                || !all_stay(&bound.made_of)
+                || !addresses(&selected).eq(bound.made_of.iter().copied())
+        });
+        let concerned: Vec<_> = concerned.map(|(index, _)| *index).collect();
+        drop(before);
+        for index in concerned {
             // It is reported.
             drop(self.apply(index));
         }
+    }
+
+    /// The policies that are for a workload.
+    fn selected(&self, bound: &Bound) -> Vec<Arc<Policy>> {
+        let policies = self.policies.iter();
+        let selected = policies
+            .filter(|policy| bound.treatment.takes(policy) && policy.selects(&bound.workload));
+        selected.cloned().collect()
     }
 
     fn containers(&mut self, change: Change) {
@@ -337,21 +382,19 @@ impl Enforcer {
             return Ok(());
         };
         let workload = Arc::clone(&bound.workload);
-        let selected: Vec<_> = self
-            .policies
-            .iter()
-            .filter(|policy| policy.selects(&workload))
-            .cloned()
-            .collect();
+        let treatment = bound.treatment;
+        let selected = self.selected(bound);
         let rules = if selected.is_empty() {
             None
         } else {
             match self.compile(index, selected.clone()) {
                 Ok(rules) => Some(rules),
-                Err(reason) => return self.not_in_force(index, &workload, reason),
+                Err(reason) => return self.not_in_force(index, &selected, reason),
             }
         };
-        let applied = self.kernel.apply(index, rules.as_deref(), self.mode);
+        let applied = self
+            .kernel
+            .apply(index, rules.as_deref(), treatment.mode(self.mode));
         self.look_for_trouble_with_calls();
         match applied {
             Ok(applied) => {
@@ -359,11 +402,17 @@ impl Enforcer {
                     (&mut self.apparmor, &*workload)
                     && let Some(bound) = self.bound.get_mut(&index)
                 {
-                    bound.confined = apparmor.apply(container, bound.pid, &selected);
+                    let postures = treatment.postures(self.postures);
+                    // A profile denies whatever it is told; an audited workload is denied nothing.
+                    let denying = match treatment.mode {
+                        Mode::Enforced => selected.as_slice(),
+                        Mode::Audited | Mode::Disabled => &[],
+                    };
+                    bound.confined = apparmor.apply(container, bound.pid, denying, postures);
                 }
                 self.applied(index, applied, rules.as_deref(), &selected);
             }
-            Err(error) => return self.not_in_force(index, &workload, with_causes(&error)),
+            Err(error) => return self.not_in_force(index, &selected, with_causes(&error)),
         }
         Ok(())
     }
@@ -389,13 +438,15 @@ impl Enforcer {
     fn not_in_force(
         &mut self,
         index: WorkloadIndex,
-        workload: &Workload,
+        selected: &[Arc<Policy>],
         reason: String,
     ) -> Result<(), String> {
-        let name = name(workload);
-        if let Some(bound) = self.bound.get_mut(&index) {
-            bound.failed = Some(reason.clone());
-        }
+        let Some(bound) = self.bound.get_mut(&index) else {
+            return Err(reason);
+        };
+        bound.failed = Some(reason.clone());
+        bound.wanted = selected.iter().map(|policy| named(policy)).collect();
+        let name = name(&bound.workload);
         self.reporter.error(format!(
             "new rules for `{name}` are not in force, what was in force stays: {reason}"
         ));
@@ -421,10 +472,13 @@ impl Enforcer {
         };
         let before = std::mem::replace(&mut bound.ruleset, number);
         bound.failed = None;
+        bound.wanted.clear();
+        bound.made_of = addresses(selected).collect();
         bound.policies = selected.iter().map(|policy| named(policy)).collect();
         let names: Vec<_> = selected.iter().map(|policy| policy.name.clone()).collect();
         let changed = before != number || bound.selected != names;
         bound.selected = names;
+        let bound_mode = bound.treatment.mode(self.mode);
         let list = bound.selected.join(", ");
         let name = name(&bound.workload).to_owned();
         self.count_user(before, number);
@@ -433,7 +487,7 @@ impl Enforcer {
                 .info(format!("no policy is in force for `{name}`"));
         } else if changed {
             let is_host = index == WorkloadIndex::HOST;
-            let remark = match self.mode {
+            let remark = match bound_mode {
                 Mode::Enforced => "",
                 Mode::Audited if self.apparmor.is_some() && !is_host => " (AppArmor denies)",
                 Mode::Audited | Mode::Disabled => " (audit only: nothing is denied)",
@@ -464,9 +518,9 @@ impl Enforcer {
             Workload::Host(_) => self.host_postures,
             Workload::Container(_) => self.postures,
         };
-        let addresses = policies.iter().map(|p| Arc::as_ptr(p).addr()).collect();
+        let postures = bound.treatment.postures(postures);
         let key = (
-            addresses,
+            addresses(&policies).collect(),
             aliases.0,
             postures,
             search_domains(&bound.workload),
@@ -524,6 +578,11 @@ impl Enforcer {
             self.reporter.error(with_causes(&error));
         }
     }
+}
+
+/// Where policies are.
+fn addresses(policies: &[Arc<Policy>]) -> impl Iterator<Item = usize> {
+    policies.iter().map(|policy| Arc::as_ptr(policy).addr())
 }
 
 fn policy_ref(rule: &gorget_engine::RuleInfo) -> PolicyRef {

@@ -14,6 +14,7 @@
 mod announce;
 mod apparmor;
 mod clock;
+mod cluster;
 mod config;
 mod costs;
 mod documents;

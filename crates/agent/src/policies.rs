@@ -99,12 +99,14 @@ impl PolicyDir {
                 file: path.display().to_string(),
                 problems: file.refused.clone(),
                 last_good_in_force: file.good,
+                ..Refused::default()
             })
             .collect();
         refused.extend(self.unreadable.iter().map(|problem| Refused {
             file: self.dir.display().to_string(),
             problems: vec![problem.clone()],
             last_good_in_force: true,
+            ..Refused::default()
         }));
         refused
     }

@@ -4,6 +4,7 @@
 use crate::announce::Announcements;
 use crate::apparmor::{self, AppArmor};
 use crate::clock;
+use crate::cluster::{self, Cluster};
 use crate::config::{Args, Backend, Config, LogPath, OnStop};
 use crate::costs::Costs;
 use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
@@ -16,7 +17,7 @@ use crate::sinks;
 use crate::sources::{self, Sources};
 use crate::status::{self, About, Unheard};
 use crate::tasks::{Tasks, thread};
-use crate::throttle::Throttle;
+use crate::throttle::{Limit, Throttle};
 use crate::tried;
 use anyhow::{Context, bail};
 use gorget_bpf::{
@@ -43,7 +44,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fs, io};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Questions of clients about policies that may wait; whoever asks more waits to ask.
 const QUESTIONS: usize = 16;
@@ -329,7 +330,22 @@ async fn live(
         let reading = Arc::clone(&reading);
         thread("logs", move || told.read(&logs_to_read, &reading))?
     };
-    let throttle = config.throttle;
+    let (following, cluster) = match config.kubernetes.clone() {
+        None => (None, cluster::none(config.throttle)),
+        Some(settings) => {
+            let (following, heard) = Cluster::start(cluster::Setup {
+                settings,
+                state_dir: config.state_dir.clone(),
+                commands: commands.clone(),
+                reporter: reporter.clone(),
+                tracker: Arc::clone(&tracker),
+                node: Arc::clone(&node),
+                throttle: config.throttle,
+            });
+            (Some(following), heard)
+        }
+    };
+    let throttle = cluster.throttle.clone();
     let events = {
         let lost = Arc::clone(&lost);
         let (reading, feeder, reporter) = (Arc::clone(&reading), feeder.clone(), reporter.clone());
@@ -341,7 +357,7 @@ async fn live(
                 tracker: &tracker,
                 feeder: &feeder,
                 reporter: &reporter,
-                throttle: throttle.map(|limit| RefCell::new(Throttle::new(limit))),
+                throttle: RefCell::new(Throttling::new(throttle)),
                 lost: &lost,
             };
             heard.read(reader, &reading);
@@ -354,12 +370,13 @@ async fn live(
         &config.state_dir,
         commands.clone(),
         reporter.clone(),
-        limits_of,
+        (limits_of, cluster.policies.clone()),
     )
     .await?;
     let about = About {
         in_force: in_force.clone(),
         policies: sources.told(),
+        cluster: cluster.status.clone(),
         feeder: feeder.clone(),
         outputs: outputs.clone(),
         lost,
@@ -377,13 +394,21 @@ async fn live(
     outputs::start(&config.outputs, &about, &reporter, &mut tasks).await?;
     tasks.spawn("status", about.answer(status_asked, services.clone()));
     tasks.spawn("policies", sources.follow(dir_changes, asked));
+    if let Some(following) = following {
+        tasks.spawn("cluster", following.follow());
+    }
     let reloading = reload::follow(reload, args, host_name, commands.clone(), reporter.clone());
     tasks.spawn("reload", reloading);
     let watched = Watch {
         runtimes: config.runtimes.clone(),
         ..Watch::default()
     };
-    let announcements = Announcements::new(commands.clone(), reporter.clone(), watched.clone());
+    let announcements = Announcements::new(
+        commands.clone(),
+        reporter.clone(),
+        watched.clone(),
+        cluster.known,
+    );
     let hooks = hook_settings(&reporter);
     let asking_hooks =
         gorget_telemetry::bind(&hooks.socket).context("opening the hook's socket")?;
@@ -540,12 +565,36 @@ fn enforce(
     }
 }
 
+/// From when on alerts are only counted, which may change.
+struct Throttling {
+    limit: watch::Receiver<Option<Limit>>,
+    now: Option<Throttle>,
+}
+
+impl Throttling {
+    fn new(limit: watch::Receiver<Option<Limit>>) -> Self {
+        let mut throttling = Self { limit, now: None };
+        throttling.renew();
+        throttling
+    }
+
+    fn is_other(&self) -> bool {
+        let now = self.now.as_ref().map(Throttle::limit);
+        *self.limit.borrow() != now
+    }
+
+    fn renew(&mut self) {
+        let limit = *self.limit.borrow_and_update();
+        self.now = limit.map(Throttle::new);
+    }
+}
+
 /// What becomes of what the programs report.
 struct Heard<'a> {
     tracker: &'a Mutex<Tracker>,
     feeder: &'a Feeder,
     reporter: &'a Reporter,
-    throttle: Option<RefCell<Throttle>>,
+    throttle: RefCell<Throttling>,
     lost: &'a Unheard,
 }
 
@@ -554,6 +603,7 @@ impl Heard<'_> {
     fn read(&self, reader: Reader, reading: &AtomicBool) {
         let done = reader.run(
             || {
+                self.follow_limit();
                 self.tell_counted(Throttle::over);
                 reading.load(Ordering::Acquire)
             },
@@ -575,9 +625,9 @@ impl Heard<'_> {
     }
 
     fn tell(&self, event: Event) {
-        let told = match &self.throttle {
+        let told = match &mut self.throttle.borrow_mut().now {
             None => Some(event),
-            Some(throttle) => throttle.borrow_mut().pass(event, clock::unix_micros()),
+            Some(throttle) => throttle.pass(event, clock::unix_micros()),
         };
         // Of an alert that is only counted nothing is told, or that it begins.
         if matches!(told, None | Some(Event::Threshold(_))) {
@@ -588,9 +638,18 @@ impl Heard<'_> {
         }
     }
 
+    /// The cluster's settings may say another limit.
+    fn follow_limit(&self) {
+        let is_other = self.throttle.borrow().is_other();
+        if is_other {
+            self.tell_counted(Throttle::end);
+            self.throttle.borrow_mut().renew();
+        }
+    }
+
     fn tell_counted(&self, which: impl Fn(&mut Throttle, i64) -> Vec<Event>) {
-        if let Some(throttle) = &self.throttle {
-            let told = which(&mut throttle.borrow_mut(), clock::unix_micros());
+        if let Some(throttle) = &mut self.throttle.borrow_mut().now {
+            let told = which(throttle, clock::unix_micros());
             told.into_iter()
                 .for_each(|event| self.feeder.publish(event));
         }

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where policies come from: the directory that people write, and what clients applied.
+//! Where policies come from: the directory that people write, what clients applied, and the cluster.
 //!
-//! One task owns both, so that a change is put in force before the next is looked at. What clients
+//! One task owns all, so that a change is put in force before the next is looked at. What clients
 //! apply is answered when it is in force.
 
+mod cluster;
+
+use crate::cluster::Policies;
 use crate::documents::documents;
 use crate::enforcer::{Command, named};
 use crate::policies::{PolicyDir, Scan};
 use crate::report::Reporter;
 use crate::store::{self, Store};
 use anyhow::Context as _;
+use cluster::ClusterPolicies;
 use gorget_engine::{Backend, limits};
 use gorget_policy::Policy;
 use gorget_telemetry::policies::Asked;
-use gorget_telemetry::proto::v1::{GetRequest, Given, Limit, PolicyState, Refused};
+use gorget_telemetry::proto::v1::{GetRequest, Given, Limit, PolicyName, PolicyState, Refused};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,12 +33,15 @@ const LAST_GOOD: &str = "last-good";
 /// Where a policy comes from, as it is told.
 const DIRECTORY: &str = "directory";
 const APPLIED_BY_CLIENT: &str = "applied";
+const CLUSTER: &str = "cluster";
 
 /// All policies, by where they come from.
 #[derive(Debug)]
 pub(crate) struct Sources {
     dir: PolicyDir,
     applied: PolicyDir,
+    cluster: ClusterPolicies,
+    clusters: watch::Receiver<Arc<Policies>>,
     store: Store,
     commands: Sender<Command>,
     reporter: Reporter,
@@ -49,6 +56,8 @@ pub(crate) struct Told {
     /// Without how many workloads they are for.
     pub(crate) policies: Vec<PolicyState>,
     pub(crate) refused: Vec<Refused>,
+    /// Documents of policies that are in no file.
+    pub(crate) texts: Vec<(PolicyName, String)>,
 }
 
 impl Sources {
@@ -58,7 +67,7 @@ impl Sources {
         state_dir: &Path,
         commands: Sender<Command>,
         reporter: Reporter,
-        backend: Backend,
+        (backend, clusters): (Backend, watch::Receiver<Arc<Policies>>),
     ) -> anyhow::Result<Self> {
         let (applied, copies) = (state_dir.join(APPLIED), state_dir.join(LAST_GOOD));
         let making = || {
@@ -71,6 +80,8 @@ impl Sources {
         let mut sources = Self {
             dir: PolicyDir::keeping(policy_dir, copies).with_context(making)?,
             applied: PolicyDir::new(applied),
+            cluster: ClusterPolicies::default(),
+            clusters,
             store,
             commands,
             reporter,
@@ -99,6 +110,7 @@ impl Sources {
                     self.look().await
                 }
                 Some(asked) = asked.recv() => self.answer(asked).await,
+                Ok(()) = self.clusters.changed() => self.look().await,
                 else => break,
             };
             if let Err(error) = looked {
@@ -135,6 +147,9 @@ impl Sources {
             Asked::Get(request, answer) => drop(answer.send(self.given(&request))),
             Asked::List(answer) => {
                 let all = self.dir.by_file().chain(self.applied.by_file());
+                let cluster = self.cluster.all();
+                let cluster = cluster.map(|(_, policy)| (Path::new(CLUSTER), policy));
+                let all = all.chain(cluster);
                 let listed = all.map(|(file, policy)| store::listed(policy, file));
                 drop(answer.send(listed.collect()));
             }
@@ -159,19 +174,34 @@ impl Sources {
                 }
             })
         });
-        given.collect()
+        let cluster = self.cluster.all();
+        let cluster = cluster.filter(|(_, policy)| is_asked_for(request, policy));
+        let cluster = cluster.map(|(object, policy)| Given {
+            policy: Some(store::listed(policy, Path::new(CLUSTER))),
+            origin: CLUSTER.to_owned(),
+            generation: u64::try_from(object.generation).unwrap_or_default(),
+            text: object.text.clone(),
+        });
+        given.chain(cluster).collect()
     }
 
-    /// Looks at both directories, and waits until what changed is in force.
+    /// Looks at everything, and waits until what changed is in force.
     async fn look(&mut self) -> anyhow::Result<()> {
-        let scans = [self.dir.scan(), self.applied.scan()];
+        let cluster = Arc::clone(&self.clusters.borrow_and_update());
+        let scans = [
+            self.dir.scan(),
+            self.applied.scan(),
+            self.cluster.set(&cluster),
+        ];
         let changed = scans.iter().any(|scan| scan.changed);
         for scan in scans {
             self.report(scan);
         }
         if changed {
             let all = self.dir.by_file().chain(self.applied.by_file());
-            let policies = all.map(|(_, policy)| Arc::clone(policy)).collect();
+            let all = all.map(|(_, policy)| policy);
+            let all = all.chain(self.cluster.all().map(|(_, policy)| policy));
+            let policies = all.cloned().collect();
             self.commands
                 .send(Command::Policies(policies))
                 .context("the enforcer ended")?;
@@ -186,11 +216,8 @@ impl Sources {
 
     /// Tells those who ask, if anything is different.
     fn tell(&self) {
-        let all = self.dir.by_file().chain(self.applied.by_file());
-        let state = |(file, policy): (&Path, &Arc<Policy>)| PolicyState {
+        let state = |policy: &Arc<Policy>| PolicyState {
             policy: Some(named(policy)),
-            file: file.display().to_string(),
-            workloads: 0,
             limits: limits(self.backend, policy)
                 .into_iter()
                 .map(|limit| Limit {
@@ -200,12 +227,38 @@ impl Sources {
                     line: limit.at.map_or(0, |at| at.line),
                 })
                 .collect(),
+            ..PolicyState::default()
         };
+        let origins = [(&self.dir, DIRECTORY), (&self.applied, APPLIED_BY_CLIENT)];
+        let of_files = origins.into_iter().flat_map(|(dir, origin)| {
+            dir.by_file().map(move |(file, policy)| {
+                let (_, generation) = dir.given(file).unwrap_or_default();
+                PolicyState {
+                    file: file.display().to_string(),
+                    origin: origin.to_owned(),
+                    generation: i64::try_from(generation).unwrap_or(i64::MAX),
+                    ..state(policy)
+                }
+            })
+        });
+        let of_cluster = self.cluster.all().map(|(object, policy)| PolicyState {
+            file: CLUSTER.to_owned(),
+            origin: CLUSTER.to_owned(),
+            generation: object.generation,
+            uid: object.uid.clone(),
+            ..state(policy)
+        });
+        let policies = of_files.chain(of_cluster).collect();
+        let texts = self.cluster.all();
         let mut refused = self.dir.refused();
         refused.extend(self.applied.refused());
+        refused.extend(self.cluster.refused());
         let told = Told {
-            policies: all.map(state).collect(),
+            policies,
             refused,
+            texts: texts
+                .map(|(object, policy)| (named(policy), object.text.clone()))
+                .collect(),
         };
         self.told.send_replace(Arc::new(told));
     }

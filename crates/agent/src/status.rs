@@ -36,6 +36,8 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 pub(crate) struct About {
     pub(crate) in_force: watch::Receiver<Arc<v1::AgentStatus>>,
     pub(crate) policies: watch::Receiver<Arc<Told>>,
+    /// Absent when no cluster is followed.
+    pub(crate) cluster: watch::Receiver<Option<v1::Cluster>>,
     pub(crate) feeder: Feeder,
     pub(crate) outputs: Outputs,
     pub(crate) lost: Arc<Unheard>,
@@ -147,8 +149,15 @@ impl About {
         let users = users(&in_force);
         let policies = told.policies.iter().map(|state| {
             let name = state.policy.clone().unwrap_or_default();
+            let reasons = reasons(&in_force, state, &name);
+            let word = match reasons.is_empty() {
+                true => "enforced",
+                false => "degraded",
+            };
             v1::PolicyState {
                 workloads: users.get(&key(&name)).copied().unwrap_or(0),
+                state: word.to_owned(),
+                reasons,
                 ..state.clone()
             }
         });
@@ -170,6 +179,7 @@ impl About {
             clients: clients.collect(),
             outputs: self.outputs.told(),
             resident_bytes: resident_bytes().unwrap_or(0),
+            cluster: self.cluster.borrow().clone(),
             ..v1::AgentStatus::clone(&in_force)
         }
     }
@@ -211,6 +221,10 @@ impl About {
                 "`{file}` is not in force as it is written: {first}"
             ));
         }
+        let cluster = self.cluster.borrow().clone().unwrap_or_default();
+        for trouble in &cluster.troubles {
+            problems.push(format!("the cluster: {trouble}"));
+        }
         for runtime in in_force.runtimes.iter().filter(|it| !it.connected) {
             let (name, why) = (&runtime.name, &runtime.error);
             problems.push(format!("{name} cannot be reached: {why}"));
@@ -230,10 +244,20 @@ impl About {
         let in_force = Arc::clone(&self.in_force.borrow());
         let told = Arc::clone(&self.policies.borrow());
         let mut files = Documents::default();
+        let of_cluster = |name: &v1::PolicyName| {
+            let mut texts = told.texts.iter();
+            let found = texts.find(|(of, _)| of == name);
+            found.map(|(_, text)| Document {
+                policy: text.clone().into_bytes(),
+            })
+        };
         let mut documents = |policies: &[v1::PolicyName]| -> Vec<Document> {
             let all = policies.iter();
-            all.filter_map(|name| files.find(&told.policies, name))
-                .collect()
+            all.filter_map(|name| {
+                let of_file = files.find(&told.policies, name);
+                of_file.or_else(|| of_cluster(name))
+            })
+            .collect()
         };
         let names = |policies: &[v1::PolicyName]| -> Vec<String> {
             policies.iter().map(|policy| policy.name.clone()).collect()
@@ -273,11 +297,13 @@ impl About {
             services.set_enforcement(self.health().healthy).await;
             let costs = self.costs.clone();
             let (in_force, policies) = (&mut self.in_force, &mut self.policies);
+            let cluster = &mut self.cluster;
             tokio::select! {
                 Some(asked) = asked.recv() => self.answer_one(asked),
                 () = costs.over() => {}
                 Ok(()) = in_force.changed() => {}
                 Ok(()) = policies.changed() => {}
+                Ok(()) = cluster.changed() => {}
                 else => break,
             }
         }
@@ -295,6 +321,33 @@ impl About {
             Asked::Probe(answer) => drop(answer.send(self.probe())),
         }
     }
+}
+
+/// Why a policy does not do all that it says, one line each.
+fn reasons(
+    in_force: &v1::AgentStatus,
+    state: &v1::PolicyState,
+    name: &v1::PolicyName,
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if in_force.backend == AUDIT_ONLY {
+        reasons.push("this node only audits: nothing is denied".to_owned());
+    }
+    for limit in &state.limits {
+        let v1::Limit {
+            what,
+            count,
+            reason,
+            line: _,
+        } = limit;
+        reasons.push(format!("not enforced: {what} ({count}): {reason}"));
+    }
+    let workloads = in_force.host.iter().chain(&in_force.workloads);
+    for workload in workloads.filter(|it| it.wanted.contains(name)) {
+        let (of, why) = (&workload.name, &workload.not_in_force);
+        reasons.push(format!("not in force for `{of}`: {why}"));
+    }
+    reasons
 }
 
 /// For how many workloads each policy is in force.
@@ -382,6 +435,7 @@ mod tests {
         About {
             in_force: watch::channel(Arc::new(in_force)).1,
             policies: watch::channel(Arc::new(told)).1,
+            cluster: watch::channel(None).1,
             feeder: Feeder::new(),
             outputs: Outputs::default(),
             lost: Arc::default(),

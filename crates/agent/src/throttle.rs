@@ -49,12 +49,24 @@ pub(crate) struct Throttle {
     windows: HashMap<Sort, Window>,
 }
 
+impl Limit {
+    /// COMPAT: KubeArmor's.
+    pub(crate) const DEFAULT: Self = Self {
+        max_per_second: 10,
+        seconds: 30,
+    };
+}
+
 impl Throttle {
     pub(crate) fn new(limit: Limit) -> Self {
         Self {
             limit,
             windows: HashMap::new(),
         }
+    }
+
+    pub(crate) fn limit(&self) -> Limit {
+        self.limit
     }
 
     /// What is told of an event. `now` is microseconds since 1970.

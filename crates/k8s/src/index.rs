@@ -404,6 +404,11 @@ impl Index {
         basics.iter().all(|what| self.listed.contains(what))
     }
 
+    /// The server does not say which pods there are.
+    pub fn is_away(&self) -> bool {
+        self.away.contains_key(&Watched::Pods)
+    }
+
     fn is_tracked(&self, namespace: &str) -> bool {
         let untracked = self.settings.untracked.as_ref();
         !untracked.unwrap_or(&self.untracked).contains(namespace)

@@ -53,6 +53,11 @@ impl Tracker {
         }
     }
 
+    /// This is what the machine and its cluster are called from now on.
+    pub fn is_on(&mut self, node: Arc<Node>) {
+        self.node = node;
+    }
+
     /// A workload has this index from now on.
     pub fn workload(&mut self, index: u32, workload: Arc<Workload>) {
         self.workloads.insert(index, workload);

@@ -186,6 +186,9 @@ fn container_event(how: &str, workload: &Workload) -> StateEvent {
         policies,
         not_in_force: _,
         pid: _,
+        mode,
+        owner: _,
+        wanted: _,
     } = workload;
     let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let object = json!({
@@ -198,7 +201,11 @@ fn container_event(how: &str, workload: &Workload) -> StateEvent {
         },
         "endPointName": pod,
         "labels": labels.join(","),
-        "policyEnabled": 1,
+        "policyEnabled": match mode.as_str() {
+            "disabled" => 0,
+            "audited" => 2,
+            _ => 1,
+        },
         "policies": policies.iter().map(|policy| &policy.name).collect::<Vec<_>>(),
     });
     StateEvent {

@@ -54,6 +54,14 @@ pub(crate) fn named(policy: &Policy) -> v1::PolicyName {
     }
 }
 
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforced => "enforced",
+        Mode::Audited => "audited",
+        Mode::Disabled => "disabled",
+    }
+}
+
 fn names(visible: Visibility) -> Vec<String> {
     visible.names().map(str::to_owned).collect()
 }
@@ -108,6 +116,8 @@ impl Enforcer {
             policies: bound.policies.clone(),
             not_in_force: bound.failed.clone().unwrap_or_default(),
             pid: bound.pid,
+            mode: mode_name(bound.treatment.mode(self.mode)).to_owned(),
+            wanted: bound.wanted.clone(),
             ..v1::Workload::default()
         };
         match &*bound.workload {
@@ -123,6 +133,11 @@ impl Enforcer {
                 pod: container.pod.clone().unwrap_or_default(),
                 image: container.image.clone(),
                 labels: container.labels.clone(),
+                owner: container
+                    .owner
+                    .as_ref()
+                    .map(|owner| format!("{}/{}", owner.kind, owner.name))
+                    .unwrap_or_default(),
                 ..told
             },
         }
@@ -130,6 +145,17 @@ impl Enforcer {
 
     /// What denies in a workload, and why it is not what denies elsewhere on this machine.
     fn backend(&self, bound: &Bound) -> (&'static str, String) {
+        if bound.treatment.mode != Mode::Enforced {
+            let why = match bound.treatment.mode {
+                Mode::Disabled => "its policies are disabled, or its namespace is not tracked",
+                Mode::Audited | Mode::Enforced => "its policies are to be audited only",
+            };
+            return (AUDIT_ONLY, why.to_owned());
+        }
+        if !bound.treatment.is_known && self.mode == Mode::Enforced {
+            let why = "the labels of its pod are not known yet";
+            return (BPF, why.to_owned());
+        }
         match (self.mode, &self.apparmor, &*bound.workload) {
             (Mode::Enforced, _, _) => (BPF, String::new()),
             (Mode::Audited | Mode::Disabled, None, _) => (AUDIT_ONLY, String::new()),

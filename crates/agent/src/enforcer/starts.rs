@@ -130,7 +130,8 @@ impl Enforcer {
         if let Some(apparmor) = &mut self.apparmor {
             apparmor.started(&container);
         }
-        let workload = Arc::new(Workload::Container(container));
+        let (described, treatment) = self.described(&container);
+        let workload = Arc::new(Workload::Container(described));
         lock(&self.tracker).workload(index.0, Arc::clone(&workload));
         self.by_id.insert(id, index);
         let announced = teller != Teller::Runtime;
@@ -142,6 +143,8 @@ impl Enforcer {
             index,
             Bound {
                 workload,
+                told: Some(container),
+                treatment,
                 root: PathBuf::from(format!("/proc/{pid}/root")),
                 early_root,
                 announced,
@@ -149,9 +152,11 @@ impl Enforcer {
                 pid,
                 selected: Vec::new(),
                 policies: Vec::new(),
+                wanted: Vec::new(),
                 failed: None,
                 confined: false,
                 ruleset: None,
+                made_of: Vec::new(),
             },
         );
         // Tasks that run in it already are members before it is said that the rules are in force.
@@ -180,17 +185,17 @@ impl Enforcer {
         // Its runtime knows more than who announced it.
         let is_believed = *teller == Teller::Runtime || bound.announced;
         bound.announced &= *teller != Teller::Runtime;
-        let workload = Arc::new(Workload::Container(container));
-        if is_believed && bound.workload != workload {
-            let before = std::mem::replace(&mut bound.workload, Arc::clone(&workload));
-            if let (Some(apparmor), Workload::Container(before), Workload::Container(now)) =
-                (&mut self.apparmor, &*before, &*workload)
-            {
-                apparmor.started(now);
-                apparmor.stopped(before);
+        if is_believed && bound.told.as_ref() != Some(&container) {
+            bound.told = Some(container.clone());
+            let (was_known, same) = (bound.treatment.is_known, bound.workload.clone());
+            let (described, treatment) = self.described(&container);
+            // What it was told from its pod stays.
+            let is_same_pod = matches!(&*same, Workload::Container(before)
+                if before.pod == described.pod && before.namespace == described.namespace);
+            if treatment.is_known || !(was_known && is_same_pod) {
+                self.is_now(index, Workload::Container(described), treatment);
+                self.show(index);
             }
-            lock(&self.tracker).workload(index.0, workload);
-            self.show(index);
         }
         self.apply(index)
     }

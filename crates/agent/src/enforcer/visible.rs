@@ -5,7 +5,7 @@ use super::{Enforcer, name};
 use crate::clock;
 use crate::report::with_causes;
 use gorget_bpf::{LogReader, WorkloadIndex};
-use gorget_model::{Visibility, Workload};
+use gorget_model::{Mode, Visibility, Workload};
 use std::sync::mpsc::Sender;
 
 /// COMPAT: KubeArmor's annotation of pods.
@@ -50,19 +50,27 @@ impl Enforcer {
             return;
         };
         let defaults = self.visible.defaults;
-        let visible = match &*bound.workload {
+        let treatment = &bound.treatment;
+        let otherwise = match &*bound.workload {
             Workload::Host(_) => defaults.host,
-            Workload::Container(container) => match container.labels.get(LABEL) {
-                None => defaults.containers,
-                Some(label) => Visibility::parse(label).unwrap_or_else(|error| {
-                    let name = name(&bound.workload);
-                    self.reporter.warn(format!(
-                        "the label `{LABEL}` of `{name}` is ignored, `{}` is visible: {error}",
-                        defaults.containers
-                    ));
-                    defaults.containers
-                }),
-            },
+            Workload::Container(_) => defaults.containers,
+        };
+        let otherwise = treatment.visibility.unwrap_or(otherwise);
+        let visible = match &*bound.workload {
+            Workload::Container(container) if treatment.mode != Mode::Disabled => {
+                match container.labels.get(LABEL) {
+                    None => otherwise,
+                    Some(label) => Visibility::parse(label).unwrap_or_else(|error| {
+                        let name = name(&bound.workload);
+                        self.reporter.warn(format!(
+                            "the label `{LABEL}` of `{name}` is ignored, `{otherwise}` is visible: \
+                             {error}"
+                        ));
+                        otherwise
+                    }),
+                }
+            }
+            Workload::Container(_) | Workload::Host(_) => otherwise,
         };
         self.kernel.show(index, visible);
         if let Some(reader) = self.kernel.take_log_reader()

@@ -216,6 +216,7 @@ fn state(found: &Found) -> Vec<(&'static str, String)> {
     let origin = match origin.as_str() {
         "directory" => format!("the file `{file}`"),
         "applied" => format!("applied by a client, kept in `{file}`"),
+        "cluster" => "the cluster's API".to_owned(),
         other => format!("{other}, `{file}`"),
     };
     let in_force = match workloads.as_slice() {

@@ -39,6 +39,7 @@ pub(super) fn screen(status: &AgentStatus, painter: Painter) -> String {
     screen.workloads(status);
     screen.policies(status);
     screen.runtimes(status);
+    screen.cluster(status);
     screen.delivery(status);
     screen.losses(status);
     screen.health(status);
@@ -188,6 +189,8 @@ impl Screen {
                 file,
                 workloads,
                 limits,
+                reasons,
+                ..
             } = state;
             let name = policy.as_ref().map_or_else(String::new, named);
             let reach = match workloads {
@@ -205,6 +208,13 @@ impl Screen {
                 let said = format!("not enforced: {what} ({count}{line}): {reason}");
                 self.lines(6, &said);
             }
+            // What of it is never enforced was said.
+            let reasons = reasons
+                .iter()
+                .filter(|it| !it.starts_with("not enforced: "));
+            for reason in reasons {
+                self.lines(6, reason);
+            }
         }
         for refused in &status.refused {
             let instead = match refused.last_good_in_force {
@@ -215,6 +225,36 @@ impl Screen {
             for problem in &refused.problems {
                 self.lines(6, problem);
             }
+        }
+    }
+
+    fn cluster(&mut self, status: &AgentStatus) {
+        let Some(cluster) = &status.cluster else {
+            return;
+        };
+        self.heading("Cluster");
+        let (pods, policies) = (cluster.pods, cluster.policies);
+        let said = match (cluster.troubles.as_slice(), cluster.current) {
+            ([], true) => "answers".to_owned(),
+            ([], false) => "has not said everything yet, what was known counts".to_owned(),
+            _ => "NOT EVERYTHING IS SAID, what was known counts".to_owned(),
+        };
+        self.entry("API server", &format!("{}: {said}", cluster.server));
+        self.entry("node", &cluster.node);
+        let known = format!("{pods} pods of this node, {policies} policies");
+        self.entry("known", &known);
+        for trouble in &cluster.troubles {
+            self.lines(6, trouble);
+        }
+        for kind in &cluster.not_installed {
+            self.lines(6, &format!("the cluster has no {kind}"));
+        }
+        if cluster.interruptions > 0 {
+            let count = cluster.interruptions;
+            self.lines(
+                6,
+                &format!("it went away {count} times since the agent started"),
+            );
         }
     }
 

@@ -215,8 +215,8 @@ impl Following {
         let mut parameters = ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            limit: Some(PAGE),
-            // Any version will do, so that the server need not ask its database.
+            // Any version will do the first time: the server need not ask its database, and cuts no pages.
+            limit: self.was_listed.then_some(PAGE),
             resource_version: (!self.was_listed).then(|| "0".to_owned()),
             ..ListParams::default()
         };
@@ -240,6 +240,7 @@ impl Following {
                 None => break page.metadata.resource_version.unwrap_or_default(),
                 next => {
                     parameters.continue_token = next;
+                    parameters.limit = Some(PAGE);
                     // The token says it.
                     parameters.resource_version = None;
                 }
@@ -289,6 +290,12 @@ impl Following {
                 Ok(event) => self.take(event).await?,
                 Err(kube::Error::SerdeError(error)) => {
                     self.unreadable(None, error.to_string()).await?;
+                    return Err(End::Unreadable);
+                }
+                // Anything that is JSON reads as a status; one that says nothing is an event that is lost.
+                Err(kube::Error::Api(status)) if status.code == 0 => {
+                    let reason = "a line of the answer is no event".to_owned();
+                    self.unreadable(None, reason).await?;
                     return Err(End::Unreadable);
                 }
                 Err(error) => return Err(self.end_of(&error)),
