@@ -164,4 +164,22 @@ mod tests {
             assert!(error.contains(about), "{error}");
         }
     }
+
+    #[test]
+    fn what_the_chart_writes_is_a_configuration() {
+        let manifest = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../deploy/manifests/gorget-with-relay.yaml"
+        );
+        let text = fs::read_to_string(manifest).unwrap();
+        let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let map = objects.iter().find(|object| {
+            object["kind"] == "ConfigMap" && object["metadata"]["name"] == "gorget-relay"
+        });
+        let spec = parse(map.unwrap()["data"]["relay.yaml"].as_str().unwrap()).unwrap();
+        assert_eq!(spec.agents.service.as_deref(), Some("gorget-agents"));
+        assert!(spec.listen.ip().is_loopback());
+        let name = spec.agents.tls.unwrap().server_name;
+        assert_eq!(name.as_deref(), Some("gorget-agent"));
+    }
 }
