@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn in_a_cgroup_namespace_of_our_own_paths_begin_at_our_place_in_the_hosts_tree() {
         let machine = Machine::version_two();
-        std::fs::create_dir_all(machine.directory.path().join("proc")).unwrap();
+        fs::create_dir_all(machine.directory.path().join("proc")).unwrap();
         std::os::unix::fs::symlink("9", machine.directory.path().join("proc/self")).unwrap();
         machine.write("cgroup/kubepods/agent/one/cgroup.procs", "1009\n9\n");
         machine.write("cgroup/kubepods/agent/cgroup.procs", "");
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn a_path_outside_our_cgroup_namespace_is_refused_when_our_place_is_not_found() {
         let machine = Machine::version_two();
-        std::fs::create_dir_all(machine.directory.path().join("proc")).unwrap();
+        fs::create_dir_all(machine.directory.path().join("proc")).unwrap();
         std::os::unix::fs::symlink("9", machine.directory.path().join("proc/self")).unwrap();
         machine.write("proc/7/cgroup", "0::/../../default/4f2a\n");
         let error = machine.cgroup_of(7).unwrap_err();
