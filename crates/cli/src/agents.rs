@@ -70,7 +70,11 @@ impl Agents {
             (_, _) => None,
         };
         let ca = read(ca)?;
-        Ok(Some(ClientTls { ca, identity }))
+        Ok(Some(ClientTls {
+            ca,
+            identity,
+            server_name: None,
+        }))
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `gorget logs`: follows what agents report.
 //!
-//! [`follow`] keeps up with one agent, [`lines`] has the form for people; here is what is asked for, and
+//! [`Following`] keeps up with one agent, [`lines`] has the form for people; here is what is asked for, and
 //! that is printed. What is asked for is a filter that the agent applies, so that nothing is sent only
 //! to be thrown away.
 //!
@@ -9,15 +9,14 @@
 //! followed. Every subscription to an agent is in place before the line on standard error says that it
 //! is followed.
 
-mod follow;
 mod lines;
 
-use crate::agents::Agents;
+use crate::agents::{Agents, unreachable};
 use crate::render::{self, Color, Painter};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-pub(crate) use follow::{Following, Heard, Sorts};
-use gorget_telemetry::{Field, Filter, Received};
+use gorget_telemetry::{Field, Filter, Marks, Received};
+pub(crate) use gorget_telemetry::{Following, Heard, Sorts};
 use lines::Form;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -211,6 +210,8 @@ pub(crate) fn following(
         sorts,
         filter: filter.clone(),
         since: since.map(str::to_owned),
+        is_expected: false,
+        explain: unreachable,
     });
     Ok(following.collect())
 }
@@ -220,7 +221,7 @@ pub(crate) fn start(following: Vec<Following>) -> (JoinSet<()>, Receiver<Heard>)
     let (out, heard) = mpsc::channel(QUEUE);
     let mut agents = JoinSet::new();
     for one in following {
-        agents.spawn(one.run(out.clone()));
+        agents.spawn(one.run(Marks::default(), out.clone()));
     }
     (agents, heard)
 }
@@ -236,7 +237,7 @@ async fn print(
     while arguments.limit.is_none_or(|limit| printed < limit) {
         let event = match heard.recv().await {
             Some(Heard::Event(event)) => event,
-            Some(Heard::Said(said)) => {
+            Some(Heard::Connected(said) | Heard::Said(said)) => {
                 writeln!(io::stderr(), "gorget: {said}")?;
                 continue;
             }

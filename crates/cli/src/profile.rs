@@ -140,7 +140,7 @@ async fn show(
                 is_old = true;
                 match event {
                     Some(Heard::Event(event)) => model.add(event),
-                    Some(Heard::Said(said)) => model.say(said),
+                    Some(Heard::Connected(said) | Heard::Said(said)) => model.say(said),
                     Some(Heard::Failed(why)) => {
                         model.say(why.clone());
                         failures.push(why);

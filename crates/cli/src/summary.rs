@@ -151,7 +151,7 @@ async fn count(
                 activity.add(&event);
                 events += 1;
             }
-            Heard::Said(said) => writeln!(io::stderr(), "gorget: {said}")?,
+            Heard::Connected(said) | Heard::Said(said) => writeln!(io::stderr(), "gorget: {said}")?,
             Heard::Failed(why) => failures.push(why),
         }
     }

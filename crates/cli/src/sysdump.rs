@@ -254,7 +254,7 @@ async fn recent(agents: &Agents) -> Result<String> {
                     lines.push('\n');
                     count += 1;
                 }
-                Ok(Some(Heard::Said(_))) => {}
+                Ok(Some(Heard::Connected(_) | Heard::Said(_))) => {}
                 Ok(Some(Heard::Failed(why))) => {
                     lines.push_str(&json!({ "failed": why }).to_string());
                     lines.push('\n');

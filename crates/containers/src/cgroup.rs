@@ -6,7 +6,8 @@
 //! host would read differently. Binding too little is avoided as well: a first process that moved
 //! itself to a nested cgroup (systemd does) still gives the container's own.
 //!
-//! Paths are what `/proc/PID/cgroup` shows in the host's cgroup namespace. A process that is gone is
+//! Paths are those of the host's cgroup namespace. In another one, as in a pod, `/proc/PID/cgroup` shows
+//! them relative to this process's own cgroup, which is looked for in the tree then. A process that is gone is
 //! no error. procfs and cgroupfs answer from memory, so reading them does not block in a way that
 //! matters to an async caller.
 
@@ -21,6 +22,9 @@ const MAX_READ: u64 = 128 * 1024;
 
 /// Ids of this length are random digits, and nothing but the container's is named with them.
 const NOBODY_ELSES: usize = 32;
+
+/// More cgroups than any machine has, so that looking for one ends.
+const MAX_CGROUPS: usize = 100_000;
 
 /// `ESRCH`: how procfs answers a read when the process ended after the open.
 const NO_SUCH_PROCESS: i32 = 3;
@@ -38,8 +42,11 @@ pub(crate) enum CgroupError {
     Malformed { path: PathBuf },
     #[error("process {pid} is in the root cgroup, which holds the whole machine")]
     Root { pid: u32 },
-    #[error("cgroup `{path}` is outside our cgroup namespace; the agent must run in the host's")]
-    Outside { path: String },
+    #[error(
+        "cgroup `{path}` is outside our cgroup namespace, and our own cgroup is not found in `{root}`: \
+         the host's tree must be there, and the host's process numbers (`hostPID`)"
+    )]
+    Outside { path: String, root: PathBuf },
     #[error("cgroup `{path}` holds the container runtime as well")]
     Shared { path: String },
 }
@@ -69,14 +76,12 @@ impl Kernel<'_> {
         }
         let malformed = || CgroupError::Malformed { path: file.clone() };
         let deepest = unified_path(&text).ok_or_else(malformed)?;
-        let path = std::str::from_utf8(own_path(deepest, id)).map_err(|_utf8| malformed())?;
+        let deepest = std::str::from_utf8(deepest).map_err(|_utf8| malformed())?;
+        let deepest = self.of_the_host(deepest)?;
+        let path = own_path(deepest.as_bytes(), id);
+        let path = std::str::from_utf8(path).map_err(|_utf8| malformed())?;
         if path == "/" {
             return Err(CgroupError::Root { pid });
-        }
-        if path.split('/').any(|component| component == "..") {
-            return Err(CgroupError::Outside {
-                path: path.to_owned(),
-            });
         }
         if self.holds_the_parent(pid, path)? {
             return Err(CgroupError::Shared {
@@ -109,9 +114,76 @@ impl Kernel<'_> {
         let Some(text) = read(&self.proc.join(parent.to_string()).join("cgroup"))? else {
             return Ok(false);
         };
-        Ok(unified_path(&text)
-            .and_then(|of_parent| of_parent.strip_prefix(path.as_bytes()))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")))
+        let Some(of_parent) = unified_path(&text).and_then(|path| std::str::from_utf8(path).ok())
+        else {
+            return Ok(false);
+        };
+        let of_parent = self.of_the_host(of_parent)?;
+        let rest = of_parent.strip_prefix(path);
+        Ok(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+
+    /// The path in the host's cgroup namespace of one that `/proc` shows to us.
+    fn of_the_host(self, path: &str) -> Result<String, CgroupError> {
+        let is_outside = path.split('/').any(|component| component == "..");
+        if !is_outside {
+            return Ok(path.to_owned());
+        }
+        let outside = || CgroupError::Outside {
+            path: path.to_owned(),
+            root: self.root.to_owned(),
+        };
+        let mut components = self.own_place()?.ok_or_else(outside)?;
+        for component in path.split('/').filter(|component| !component.is_empty()) {
+            match component {
+                ".." => {
+                    components.pop().ok_or_else(outside)?;
+                }
+                name => components.push(name.to_owned()),
+            }
+        }
+        Ok(format!("/{}", components.join("/")))
+    }
+
+    /// Where this process is in the host's tree, by its number among the processes of each cgroup.
+    fn own_place(self) -> Result<Option<Vec<String>>, CgroupError> {
+        let link = self.proc.join("self");
+        let own =
+            fs::read_link(&link).map_err(|source| CgroupError::Read { path: link, source })?;
+        let Some(own) = own.to_str() else {
+            return Ok(None);
+        };
+        let mut open = vec![Vec::new()];
+        let mut seen = 0;
+        while let Some(place) = open.pop() {
+            seen += 1;
+            if seen > MAX_CGROUPS {
+                return Ok(None);
+            }
+            let directory = place
+                .iter()
+                .fold(self.root.to_owned(), |path, name| path.join(name));
+            // One that has just gone, or whose processes are counted by threads, is not ours.
+            let processes = fs::read(directory.join("cgroup.procs")).unwrap_or_default();
+            if processes
+                .split(|&byte| byte == b'\n')
+                .any(|pid| pid == own.as_bytes())
+            {
+                return Ok(Some(place));
+            }
+            let Ok(entries) = fs::read_dir(&directory) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if let (true, Ok(name)) = (is_directory, entry.file_name().into_string()) {
+                    let mut below = place.clone();
+                    below.push(name);
+                    open.push(below);
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -313,8 +385,38 @@ mod tests {
     }
 
     #[test]
-    fn a_path_outside_our_cgroup_namespace_is_refused() {
+    fn in_a_cgroup_namespace_of_our_own_paths_begin_at_our_place_in_the_hosts_tree() {
         let machine = Machine::version_two();
+        fs::create_dir_all(machine.directory.path().join("proc")).unwrap();
+        std::os::unix::fs::symlink("9", machine.directory.path().join("proc/self")).unwrap();
+        machine.write("cgroup/kubepods/agent/one/cgroup.procs", "1009\n9\n");
+        machine.write("cgroup/kubepods/agent/cgroup.procs", "");
+        let inode = machine.cgroup("kubepods/web/4f2a");
+        machine.write("proc/7/cgroup", "0::/../../web/4f2a\n");
+        machine.write("proc/7/status", "PPid:\t5\n");
+        machine.write(
+            "proc/5/cgroup",
+            "0::/../../../system.slice/containerd.service\n",
+        );
+        assert_eq!(
+            machine.cgroup_of(7).unwrap(),
+            found("/kubepods/web/4f2a", inode)
+        );
+        // The shim is in there, too.
+        machine.write("proc/5/cgroup", "0::/../../web/4f2a/shim\n");
+        let error = machine.cgroup_of(7).unwrap_err();
+        assert!(matches!(error, CgroupError::Shared { .. }), "{error}");
+        // More steps up than there are.
+        machine.write("proc/7/cgroup", "0::/../../../../web/4f2a\n");
+        let error = machine.cgroup_of(7).unwrap_err();
+        assert!(matches!(error, CgroupError::Outside { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_path_outside_our_cgroup_namespace_is_refused_when_our_place_is_not_found() {
+        let machine = Machine::version_two();
+        fs::create_dir_all(machine.directory.path().join("proc")).unwrap();
+        std::os::unix::fs::symlink("9", machine.directory.path().join("proc/self")).unwrap();
         machine.write("proc/7/cgroup", "0::/../../default/4f2a\n");
         let error = machine.cgroup_of(7).unwrap_err();
         assert!(matches!(error, CgroupError::Outside { .. }), "{error}");

@@ -4,7 +4,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Error, Identity};
+
+/// As on the other side (`service`).
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 
 /// Where an agent answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct ClientTls {
     pub ca: Vec<u8>,
     /// The client's own certificate and its key.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// What the agent's certificate must be for; the host that is asked when nothing is said.
+    pub server_name: Option<String>,
 }
 
 impl fmt::Debug for ClientTls {
@@ -77,15 +84,32 @@ impl Address {
             }
             (Self::Tcp(address), _) => address,
         };
-        let Some(ClientTls { ca, identity }) = tls else {
-            return Endpoint::from_shared(format!("http://{address}"));
+        let Some(ClientTls {
+            ca,
+            identity,
+            server_name,
+        }) = tls
+        else {
+            return Ok(watched(Endpoint::from_shared(format!("http://{address}"))?));
         };
         let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
         if let Some((certificate, key)) = identity {
             config = config.identity(Identity::from_pem(certificate, key));
         }
-        Endpoint::from_shared(format!("https://{address}"))?.tls_config(config)
+        if let Some(name) = server_name {
+            config = config.domain_name(name);
+        }
+        watched(Endpoint::from_shared(format!("https://{address}"))?).tls_config(config)
     }
+}
+
+/// A machine that is gone without a word is noticed.
+fn watched(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(KEEPALIVE_ANSWER)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_ANSWER)
+        .keep_alive_while_idle(true)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::proto::v1::{
     AgentStatus, ApplyReply, ApplyRequest, Costs, DeleteRequest, GetCostsRequest, GetRequest,
     GetStatusRequest, Given, ListRequest, Policy,
 };
+use prost::Message as _;
 use std::path::Path;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -33,6 +34,28 @@ pub enum Received {
     Log(Box<proto::Log>),
     /// The agent speaks about itself.
     Message(proto::Message),
+}
+
+impl Received {
+    /// As one line of JSON, without the line feed.
+    pub fn json(&self) -> String {
+        let text = match self {
+            Self::Alert(alert) => serde_json::to_string(alert),
+            Self::Log(log) => serde_json::to_string(log),
+            Self::Message(message) => serde_json::to_string(message),
+        };
+        // Strings, numbers and maps with string keys: there is nothing that JSON cannot say.
+        text.unwrap_or_default()
+    }
+}
+
+/// How long an event is on the wire, in bytes.
+pub fn encoded_len(event: &Received) -> usize {
+    match event {
+        Received::Alert(alert) => alert.encoded_len(),
+        Received::Log(log) => log.encoded_len(),
+        Received::Message(message) => message.encoded_len(),
+    }
 }
 
 /// A connection to the agent.

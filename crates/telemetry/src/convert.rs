@@ -4,16 +4,27 @@
 //! Every field of the domain types is named, so that a new one cannot be forgotten here. Values are
 //! those of KubeArmor 1.7.
 
+use crate::client::Received;
 use crate::feeder::Lost;
 use crate::proto;
 use gorget_model::{
-    Alert, AlertAction, AlertKind, Category, Container, ExecSession, Level, Log, Message, Node,
-    PolicyRef, Process, Threshold, Workload,
+    Alert, AlertAction, AlertKind, Category, Container, Event, ExecSession, Level, Log, Message,
+    Node, PolicyRef, Process, Threshold, Workload,
 };
 use std::collections::BTreeMap;
 
 const VERSION: &str = concat!("gorget ", env!("CARGO_PKG_VERSION"));
 const MICROS: i64 = 1_000_000;
+
+/// As a client gets it.
+pub(crate) fn received(event: &Event) -> Received {
+    match event {
+        Event::Alert(it) => Received::Alert(Box::new(alert(it))),
+        Event::Threshold(it) => Received::Alert(Box::new(threshold(it))),
+        Event::Log(it) => Received::Log(Box::new(log(it))),
+        Event::Message(it) => Received::Message(message(it)),
+    }
+}
 
 pub(crate) fn alert(alert: &Alert) -> proto::Alert {
     let Alert {

@@ -9,9 +9,11 @@
 //! was published is kept. The latest events are kept in memory, too, for subscribers that ask for what
 //! was before: those they get first, and each event once.
 
+use crate::convert;
 use crate::counts::{Counted, Counts};
 use crate::filter::Wanted;
 use crate::history::{History, Limits};
+use crate::proto;
 use gorget_model::{Event, Level, Message, Node};
 use std::collections::VecDeque;
 use std::fmt;
@@ -120,6 +122,21 @@ impl Lost {
     pub(crate) fn text(&self) -> String {
         let count = self.count;
         format!("{count} events were dropped because this client was too slow")
+    }
+
+    /// As a client gets it among alerts.
+    pub fn to_alert(&self) -> proto::Alert {
+        convert::lost_alerts(self)
+    }
+
+    /// As a client gets it among logs.
+    pub fn to_log(&self) -> proto::Log {
+        convert::lost_logs(self)
+    }
+
+    /// As a client gets it among messages.
+    pub fn to_message(&self) -> proto::Message {
+        convert::message(&self.message())
     }
 
     /// The same as what the agent says of itself.

@@ -18,6 +18,7 @@ mod counts;
 mod datagram;
 mod feeder;
 mod filter;
+mod follow;
 mod history;
 mod json;
 mod log_service;
@@ -61,11 +62,12 @@ pub mod proto {
 }
 
 pub use address::{Address, AddressError, ClientTls};
-pub use client::{Client, ConnectError, Received};
+pub use client::{Client, ConnectError, Received, encoded_len};
 pub use counts::{AlertCount, Counted, OTHER_POLICIES, WorkloadCount};
 pub use datagram::{DatagramSink, Place};
 pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscribers};
 pub use filter::{Field, Fields, Filter, FilterError, Sort, Wanted};
+pub use follow::{Following, Heard, Marks, Sorts};
 pub use history::Limits;
 pub use json::line;
 pub use metrics::{Metrics, serve_metrics};

@@ -12,11 +12,12 @@
 
 mod wire;
 
+use crate::client::Received;
 use crate::convert;
 use crate::feeder::Subscription;
-use crate::json;
 use crate::metrics::{Kind, Metrics, STARTS, STARTS_HELP};
-use gorget_model::{Alert, AlertAction, Event, Level, Log, Node, Process, Workload};
+use crate::proto;
+use gorget_model::{Event, Node};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::client::Grpc;
@@ -108,31 +109,42 @@ impl Collector {
     /// Sends events until the feed ends.
     pub async fn send_events(mut self, mut events: Subscription, told: impl Fn(Sent)) {
         while let Some(batch) = next_batch(&mut events, self.pace.batch).await {
-            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            let request = self.logs(&batch);
-            let mut pause = self.pace.first_pause;
-            loop {
-                let path = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
-                match self.export(request.clone(), path).await {
-                    Ok(Refused { rejected: 0, .. }) => told(Sent::Works),
-                    Ok(Refused { rejected, reason }) => told(Sent::Fails {
-                        reason,
-                        lost: rejected.min(count),
-                    }),
-                    Err(status) if is_passing(&status) => {
-                        let reason = reason(&status);
-                        told(Sent::Fails { reason, lost: 0 });
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(self.pace.longest_pause);
-                        continue;
-                    }
-                    Err(status) => told(Sent::Fails {
-                        reason: reason(&status),
-                        lost: count,
-                    }),
+            let records = batch.iter().map(|event| record(event)).collect();
+            self.send_records(records, &told).await;
+        }
+    }
+
+    /// Sends a batch of what came from agents, until the collector has it.
+    pub async fn send_received(&mut self, batch: &[Arc<Received>], told: &impl Fn(Sent)) {
+        let records = batch.iter().map(|event| record_of(event)).collect();
+        self.send_records(records, told).await;
+    }
+
+    async fn send_records(&mut self, records: Vec<LogRecord>, told: &impl Fn(Sent)) {
+        let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let request = self.logs(records);
+        let mut pause = self.pace.first_pause;
+        loop {
+            let path = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+            match self.export(request.clone(), path).await {
+                Ok(Refused { rejected: 0, .. }) => told(Sent::Works),
+                Ok(Refused { rejected, reason }) => told(Sent::Fails {
+                    reason,
+                    lost: rejected.min(count),
+                }),
+                Err(status) if is_passing(&status) => {
+                    let reason = reason(&status);
+                    told(Sent::Fails { reason, lost: 0 });
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(self.pace.longest_pause);
+                    continue;
                 }
-                break;
+                Err(status) => told(Sent::Fails {
+                    reason: reason(&status),
+                    lost: count,
+                }),
             }
+            break;
         }
     }
 
@@ -187,10 +199,10 @@ impl Collector {
         }
     }
 
-    fn logs(&self, events: &[Arc<Event>]) -> LogsRequest {
+    fn logs(&self, log_records: Vec<LogRecord>) -> LogsRequest {
         let logs = wire::ScopeLogs {
             scope: Some(scope()),
-            log_records: events.iter().map(|event| record(event)).collect(),
+            log_records,
         };
         LogsRequest {
             resource_logs: vec![wire::ResourceLogs {
@@ -324,95 +336,91 @@ fn attributes(all: &[(&str, &str)]) -> Vec<KeyValue> {
 }
 
 fn record(event: &Event) -> LogRecord {
-    let (unix_micros, name, severity, attributes) = match event {
-        Event::Alert(alert) => (
-            alert.unix_micros,
-            "gorget.alert",
-            alert_level(alert),
-            of_alert(alert),
-        ),
-        Event::Log(log) => (log.unix_micros, "gorget.log", Level::Info, of_log(log)),
-        Event::Threshold(it) => (
-            it.unix_micros,
-            "gorget.threshold",
-            Level::Warn,
-            attributes(&[("gorget.policy", &it.policy)]),
-        ),
-        Event::Message(message) => {
-            let attributes = Vec::new();
-            (
-                message.unix_micros,
-                "gorget.message",
-                message.level,
-                attributes,
-            )
+    let record = record_of(&convert::received(event));
+    // The wire form has the second only.
+    let time = nanos(event.unix_micros());
+    LogRecord {
+        time_unix_nano: time,
+        observed_time_unix_nano: time,
+        ..record
+    }
+}
+
+/// What came over the wire from an agent, at the second that it says.
+fn record_of(event: &Received) -> LogRecord {
+    let (second, name, severity, attributes) = match event {
+        Received::Alert(alert) if alert.operation == THRESHOLD => {
+            let policy = attributes(&[("gorget.policy", &alert.policy_name)]);
+            (alert.timestamp, "gorget.threshold", WARN, policy)
+        }
+        Received::Alert(alert) => {
+            let severity = if alert.action == "Block" { WARN } else { INFO };
+            (alert.timestamp, "gorget.alert", severity, of_alert(alert))
+        }
+        Received::Log(log) => (log.timestamp, "gorget.log", INFO, of_log(log)),
+        Received::Message(message) => {
+            let severity = match message.level.as_str() {
+                "DEBUG" => (5, "DEBUG"),
+                "WARN" => WARN,
+                "ERROR" => (17, "ERROR"),
+                _ => INFO,
+            };
+            (message.timestamp, "gorget.message", severity, Vec::new())
         }
     };
-    let (severity_number, severity_text) = match severity {
-        Level::Debug => (5, "DEBUG"),
-        Level::Info => (9, "INFO"),
-        Level::Warn => (13, "WARN"),
-        Level::Error => (17, "ERROR"),
-    };
+    let (severity_number, severity_text) = severity;
+    let time = nanos(second.saturating_mul(1_000_000));
     LogRecord {
-        time_unix_nano: nanos(unix_micros),
+        time_unix_nano: time,
         severity_number,
         severity_text: severity_text.to_owned(),
-        body: Some(text(&json::line(event))),
+        body: Some(text(&event.json())),
         attributes,
-        observed_time_unix_nano: nanos(unix_micros),
+        observed_time_unix_nano: time,
         event_name: name.to_owned(),
     }
 }
 
-fn alert_level(alert: &Alert) -> Level {
-    match alert.action {
-        AlertAction::Block => Level::Warn,
-        AlertAction::Audit | AlertAction::AuditedBlock => Level::Info,
-    }
-}
+const INFO: (i32, &str) = (9, "INFO");
+const WARN: (i32, &str) = (13, "WARN");
+/// The operation of the alert that says that others are not told.
+const THRESHOLD: &str = "AlertThreshold";
 
-fn of_alert(alert: &Alert) -> Vec<KeyValue> {
-    let mut all = attributes(&[
-        ("gorget.policy", &alert.policy.name),
-        ("gorget.action", convert::action(alert.action)),
-        ("gorget.operation", convert::operation(alert.category)),
-        ("gorget.result", alert.result),
+fn of_alert(alert: &proto::Alert) -> Vec<KeyValue> {
+    attributes(&[
+        ("gorget.policy", &alert.policy_name),
+        ("gorget.action", &alert.action),
+        ("gorget.operation", &alert.operation),
+        ("gorget.result", &alert.result),
         ("gorget.source", &alert.source),
         ("gorget.resource", &alert.resource),
-    ]);
-    all.extend(of_place(&alert.workload, &alert.process));
-    all
-}
-
-fn of_log(log: &Log) -> Vec<KeyValue> {
-    let mut all = attributes(&[
-        ("gorget.operation", convert::operation(log.category)),
-        ("gorget.result", log.result),
-        ("gorget.source", &log.source),
-        ("gorget.resource", &log.resource),
-    ]);
-    all.extend(of_place(&log.workload, &log.process));
-    all
-}
-
-fn of_place(workload: &Workload, process: &Process) -> Vec<KeyValue> {
-    let (id, image) = match workload {
-        Workload::Host(_) => ("", ""),
-        Workload::Container(it) => (it.id.as_str(), it.image.as_str()),
-    };
-    attributes(&[
-        ("k8s.namespace.name", convert::namespace(workload)),
-        ("k8s.pod.name", convert::pod(workload)),
-        ("container.name", convert::container(workload)),
-        ("container.id", id),
-        ("container.image.name", image),
-        ("process.pid", &process.host_pid.to_string()),
-        ("process.executable.path", &process.exe),
+        ("k8s.namespace.name", &alert.namespace_name),
+        ("k8s.pod.name", &alert.pod_name),
+        ("container.name", &alert.container_name),
+        ("container.id", &alert.container_id),
+        ("container.image.name", &alert.container_image),
+        ("process.pid", &alert.host_pid.to_string()),
+        ("process.executable.path", &alert.process_name),
     ])
 }
 
-fn histogram(starts: &crate::proto::v1::Starts, started: u64, now: u64) -> wire::Metric {
+fn of_log(log: &proto::Log) -> Vec<KeyValue> {
+    attributes(&[
+        ("gorget.operation", &log.operation),
+        ("gorget.result", &log.result),
+        ("gorget.source", &log.source),
+        ("gorget.resource", &log.resource),
+        ("k8s.namespace.name", &log.namespace_name),
+        ("k8s.pod.name", &log.pod_name),
+        ("container.name", &log.container_name),
+        ("container.id", &log.container_id),
+        ("container.image.name", &log.container_image),
+        ("process.pid", &log.host_pid.to_string()),
+        ("process.executable.path", &log.process_name),
+    ])
+}
+
+fn histogram(starts: &proto::v1::Starts, started: u64, now: u64) -> wire::Metric {
     let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
     // Here each bucket has its own only, and the last those above all bounds.
     let mut before = 0;

@@ -203,7 +203,7 @@ fn shipped(metadata: &Metadata) -> BTreeSet<&PackageId> {
     metadata
         .workspace_packages()
         .into_iter()
-        .filter(|p| ["gorget-agent", "gorget-cli"].contains(&p.name.as_str()))
+        .filter(|p| ["gorget-agent", "gorget-cli", "gorget-relay"].contains(&p.name.as_str()))
         .flat_map(|p| closure(metadata, &p.id))
         .collect()
 }

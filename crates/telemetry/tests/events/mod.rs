@@ -27,6 +27,7 @@ pub(crate) fn container() -> Workload {
         image: "docker.io/library/nginx:1.29".to_owned(),
         namespace: None,
         pod: None,
+        owner: None,
         labels: BTreeMap::from([
             ("app".to_owned(), "web".to_owned()),
             ("tier".to_owned(), "front".to_owned()),

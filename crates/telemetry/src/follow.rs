@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One agent that is followed, over its restarts and broken connections.
 //!
+//! For the command line, which follows a few, and the relay, which follows all of a cluster.
+//!
 //! When a stream ends, the connection is made again, after a growing delay, and the agent is asked for
 //! what happened since the last event of each sort; what was heard already is not told twice. What an
 //! agent told while it was not connected and does not keep is lost, and the line that says that it is
 //! followed again says so.
 
-use crate::agents::unreachable;
-use gorget_telemetry::{Address, Client, ClientTls, Received, proto};
+use crate::address::{Address, ClientTls};
+use crate::client::{Client, ConnectError, Received};
+use crate::proto;
+use prost::Message as _;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tonic::{Code, Status, Streaming};
@@ -20,10 +24,13 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// Which sorts of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sorts {
-    pub(crate) alerts: bool,
-    pub(crate) logs: bool,
-    pub(crate) messages: bool,
+pub struct Sorts {
+    /// Alerts.
+    pub alerts: bool,
+    /// Logs.
+    pub logs: bool,
+    /// What agents say of themselves.
+    pub messages: bool,
 }
 
 impl Sorts {
@@ -44,8 +51,11 @@ impl Sorts {
 
 /// What is heard of an agent.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub enum Heard {
+    /// Something happened there.
     Event(Received),
+    /// It is followed from now on.
+    Connected(String),
     /// Something about following it.
     Said(String),
     /// It cannot be followed, and why.
@@ -54,13 +64,21 @@ pub(crate) enum Heard {
 
 /// What is followed.
 #[derive(Clone, Debug)]
-pub(crate) struct Following {
-    pub(crate) address: Address,
-    pub(crate) tls: Option<Arc<ClientTls>>,
-    pub(crate) sorts: Sorts,
-    /// A [`gorget_telemetry::Filter`] without `since`.
-    pub(crate) filter: String,
-    pub(crate) since: Option<String>,
+pub struct Following {
+    /// Where the agent is.
+    pub address: Address,
+    /// How it is known to be one.
+    pub tls: Option<Arc<ClientTls>>,
+    /// What of it.
+    pub sorts: Sorts,
+    /// A [`crate::Filter`] without `since`.
+    pub filter: String,
+    /// From when on, until something was heard.
+    pub since: Option<String>,
+    /// Whether it is tried again when it cannot be reached the first time.
+    pub is_expected: bool,
+    /// Why nobody answered, and what to do.
+    pub explain: fn(&Address, &ConnectError) -> String,
 }
 
 /// The streams of a connection.
@@ -79,8 +97,13 @@ struct Mark {
     seen: HashSet<u64>,
 }
 
+/// How far an agent was heard. Cheap to clone; all clones are one. Who keeps it and follows the agent
+/// anew gets nothing twice.
+#[derive(Clone, Debug, Default)]
+pub struct Marks(Arc<Mutex<Sorted>>);
+
 #[derive(Debug, Default)]
-struct Marks {
+struct Sorted {
     alerts: Mark,
     logs: Mark,
     messages: Mark,
@@ -88,19 +111,20 @@ struct Marks {
 
 impl Following {
     /// Follows until nobody listens any more, or the agent cannot be followed.
-    pub(crate) async fn run(self, out: Sender<Heard>) {
-        let mut marks = Marks::default();
+    ///
+    /// May be dropped at any time: an event is marked as heard when it was handed on.
+    pub async fn run(self, marks: Marks, out: Sender<Heard>) {
         let mut delay = FIRST_DELAY;
         let mut is_first = true;
         loop {
             let why = match self.subscribe(&marks).await {
                 Ok(feed) => {
                     let said = self.followed(is_first);
-                    if out.send(Heard::Said(said)).await.is_err() {
+                    if out.send(Heard::Connected(said)).await.is_err() {
                         return;
                     }
                     (is_first, delay) = (false, FIRST_DELAY);
-                    match forward(feed, &mut marks, &out).await {
+                    match forward(feed, &marks, &out).await {
                         Some(why) => why,
                         None => return,
                     }
@@ -109,7 +133,7 @@ impl Following {
                     drop(out.send(Heard::Failed(why)).await);
                     return;
                 }
-                Err(Refused::ForNow(why)) if is_first => {
+                Err(Refused::ForNow(why)) if is_first && !self.is_expected => {
                     drop(out.send(Heard::Failed(why)).await);
                     return;
                 }
@@ -142,26 +166,26 @@ impl Following {
     async fn subscribe(&self, marks: &Marks) -> Result<Feed, Refused> {
         let connected = Client::connect_to(&self.address, self.tls.as_deref()).await;
         let mut client =
-            connected.map_err(|error| Refused::ForNow(unreachable(&self.address, &error)))?;
+            connected.map_err(|error| Refused::ForNow((self.explain)(&self.address, &error)))?;
         let mut feed = Feed::default();
         if self.sorts.alerts {
-            let filter = self.filter_from(&marks.alerts);
+            let filter = self.filter_from(marks.lock().alerts.second);
             feed.alerts = Some(client.alerts_of(&filter).await.map_err(refused)?);
         }
         if self.sorts.logs {
-            let filter = self.filter_from(&marks.logs);
+            let filter = self.filter_from(marks.lock().logs.second);
             feed.logs = Some(client.logs_of(&filter).await.map_err(refused)?);
         }
         if self.sorts.messages {
-            let filter = self.filter_from(&marks.messages);
+            let filter = self.filter_from(marks.lock().messages.second);
             feed.messages = Some(client.messages_of(&filter).await.map_err(refused)?);
         }
         Ok(feed)
     }
 
     /// The filter, and from when on.
-    fn filter_from(&self, mark: &Mark) -> String {
-        let since = match (mark.second, &self.since) {
+    fn filter_from(&self, second: i64) -> String {
+        let since = match (second, &self.since) {
             (0, None) => return self.filter.clone(),
             (0, Some(since)) => since.clone(),
             (second, _) => second.to_string(),
@@ -188,19 +212,22 @@ fn refused(status: Status) -> Refused {
 }
 
 /// Hands on what is heard, until a stream ends: then why. Nothing when nobody listens.
-async fn forward(mut feed: Feed, marks: &mut Marks, out: &Sender<Heard>) -> Option<String> {
+async fn forward(mut feed: Feed, marks: &Marks, out: &Sender<Heard>) -> Option<String> {
     loop {
         let event = tokio::select! {
             event = feed.next() => event,
             () = out.closed() => return None,
         };
         match event {
-            Ok(Some(event)) if marks.is_new(&event) => {
-                if out.send(Heard::Event(event)).await.is_err() {
-                    return None;
+            Ok(Some(event)) => {
+                let said = Said::of(&event);
+                if marks.is_new(said) {
+                    if out.send(Heard::Event(event)).await.is_err() {
+                        return None;
+                    }
+                    marks.heard(said);
                 }
             }
-            Ok(Some(_)) => {}
             Ok(None) => return Some("the agent ended the feed".to_owned()),
             Err(status) => return Some(format!("the agent is gone: {}", status.message())),
         }
@@ -227,31 +254,55 @@ async fn next<T>(stream: &mut Option<Streaming<T>>) -> Result<Option<T>, Status>
     }
 }
 
-impl Marks {
-    fn is_new(&mut self, event: &Received) -> bool {
-        let (mark, second) = match event {
-            Received::Alert(alert) => (&mut self.alerts, alert.timestamp),
-            Received::Log(log) => (&mut self.logs, log.timestamp),
-            Received::Message(message) => (&mut self.messages, message.timestamp),
+/// What an event says, as far as it tells it from others.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    of: fn(&mut Sorted) -> &mut Mark,
+    second: i64,
+    hash: u64,
+}
+
+impl Said {
+    /// Only what it says is compared: two that say the same in one microsecond are one.
+    fn of(event: &Received) -> Self {
+        let (of, second, bytes): (fn(&mut Sorted) -> &mut Mark, _, _) = match event {
+            Received::Alert(it) => (|all| &mut all.alerts, it.timestamp, it.encode_to_vec()),
+            Received::Log(it) => (|all| &mut all.logs, it.timestamp, it.encode_to_vec()),
+            Received::Message(it) => (|all| &mut all.messages, it.timestamp, it.encode_to_vec()),
         };
-        // Only what it says is compared: two that say the same in one microsecond are one.
         let mut hasher = DefaultHasher::new();
-        format!("{event:?}").hash(&mut hasher);
-        mark.is_new(second, hasher.finish())
+        bytes.hash(&mut hasher);
+        let hash = hasher.finish();
+        Self { of, second, hash }
     }
 }
 
-impl Mark {
-    fn is_new(&mut self, second: i64, hash: u64) -> bool {
-        match second.cmp(&self.second) {
+impl Marks {
+    fn lock(&self) -> MutexGuard<'_, Sorted> {
+        // Whole after every statement that has it locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_new(&self, said: Said) -> bool {
+        let mut all = self.lock();
+        let mark = (said.of)(&mut all);
+        // One of before was told late, and not for the first time only if it was asked for again: it
+        // was not.
+        said.second != mark.second || !mark.seen.contains(&said.hash)
+    }
+
+    fn heard(&self, said: Said) {
+        let mut all = self.lock();
+        let mark = (said.of)(&mut all);
+        match said.second.cmp(&mark.second) {
             std::cmp::Ordering::Greater => {
-                self.second = second;
-                self.seen = HashSet::from([hash]);
-                true
+                mark.second = said.second;
+                mark.seen = HashSet::from([said.hash]);
             }
-            std::cmp::Ordering::Equal => self.seen.insert(hash),
-            // Told late, and not for the first time only if it was asked for again: it was not.
-            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => {
+                mark.seen.insert(said.hash);
+            }
+            std::cmp::Ordering::Less => {}
         }
     }
 }
@@ -270,12 +321,14 @@ mod tests {
 
     #[test]
     fn what_was_heard_already_is_not_told_twice() {
-        let mut marks = Marks::default();
+        let marks = Marks::default();
+        let said = |second, text| Said::of(&message(second, text));
         for (second, text) in [(7, "a"), (7, "b"), (8, "a")] {
-            assert!(marks.is_new(&message(second, text)));
+            assert!(marks.is_new(said(second, text)));
+            marks.heard(said(second, text));
         }
-        assert!(!marks.is_new(&message(8, "a")));
-        assert!(marks.is_new(&message(8, "b")));
+        assert!(!marks.is_new(said(8, "a")));
+        assert!(marks.is_new(said(8, "b")));
     }
 
     #[test]
@@ -286,15 +339,15 @@ mod tests {
             sorts: Sorts::default(),
             filter: "all,pod=web".to_owned(),
             since: Some("5m".to_owned()),
+            is_expected: false,
+            explain: |_, _| String::new(),
         };
-        let mut mark = Mark::default();
-        assert_eq!(following.filter_from(&mark), "all,pod=web,since=5m");
-        mark.is_new(17, 1);
-        assert_eq!(following.filter_from(&mark), "all,pod=web,since=17");
+        assert_eq!(following.filter_from(0), "all,pod=web,since=5m");
+        assert_eq!(following.filter_from(17), "all,pod=web,since=17");
         let following = Following {
             since: None,
             ..following
         };
-        assert_eq!(following.filter_from(&Mark::default()), "all,pod=web");
+        assert_eq!(following.filter_from(0), "all,pod=web");
     }
 }
