@@ -45,7 +45,7 @@ impl Told {
 
     fn tell(&self, repeating: &mut Repeating, record: LogRecord) {
         let event = match record {
-            LogRecord::Log(log) => Some(repeating.first(&lock(&self.tracker), log)),
+            LogRecord::Log(log) => Some(repeating.first(&lock(&self.tracker), *log)),
             LogRecord::Repeats(repeats) => {
                 let event = repeating.again(&lock(&self.tracker), repeats);
                 if event.is_none() {

@@ -14,7 +14,7 @@ use std::mem::offset_of;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogRecord {
     /// Something was done.
-    Log(KernelLog),
+    Log(Box<KernelLog>),
     /// The same was done again.
     Repeats(KernelRepeats),
 }
@@ -42,14 +42,14 @@ pub(crate) fn decode(record: &[u8]) -> Result<LogRecord, DecodeError> {
     }
     let mut strings = Strings::new(record, size_of::<ev_log>());
     let object = strings.next(word(offset_of!(ev_log, object_len))?)?;
-    Ok(LogRecord::Log(KernelLog {
+    Ok(LogRecord::Log(Box::new(KernelLog {
         boot_ns,
         workload: word(offset_of!(ev_log, workload))?,
         what: logged(record, kind, object)?,
         result: word(offset_of!(ev_log, result))?.cast_signed(),
         repeats: (of.slot < abi::limit::ABI_LOG_SLOTS.0).then_some(of),
         task: actor(record, offset_of!(ev_log, actor), strings)?,
-    }))
+    })))
 }
 
 fn logged(record: &[u8], kind: abi::log_kind, object: Vec<u8>) -> Result<Logged, DecodeError> {
@@ -150,7 +150,7 @@ mod tests {
 
     fn log(bytes: &[u8]) -> KernelLog {
         match decode(bytes) {
-            Ok(LogRecord::Log(log)) => log,
+            Ok(LogRecord::Log(log)) => *log,
             other => panic!("{other:?}"),
         }
     }

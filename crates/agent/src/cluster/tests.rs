@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+//! What the server tells becomes what is in force.
 
 use super::*;
 use gorget_k8s::{Key, Object, Pod, PolicyResource};

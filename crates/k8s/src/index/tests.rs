@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Who a container is, in whatever order it became known.
 
 use super::*;
 use crate::objects::PolicyResource;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Objects as the API server writes them.
 
 use super::*;
 

@@ -145,7 +145,7 @@ async fn a_server_that_is_away_or_refuses_the_user_is_asked_again() {
 #[tokio::test]
 async fn what_is_too_much_at_once_is_sent_in_parts() {
     let much = (413, String::new());
-    let answers = vec![much.clone(), items(&[201]), much, items(&[201])];
+    let answers = [much.clone(), items(&[201]), much, items(&[201])];
     let (requests, told) = stored(
         &["a", "b"],
         answers[..2]

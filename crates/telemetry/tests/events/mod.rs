@@ -27,16 +27,15 @@ pub(crate) fn container() -> Workload {
         image: "docker.io/library/nginx:1.29".to_owned(),
         namespace: None,
         pod: None,
-        owner: None,
         labels: BTreeMap::from([
             ("app".to_owned(), "web".to_owned()),
             ("tier".to_owned(), "front".to_owned()),
         ]),
-        owner: Some(Owner {
+        owner: Some(Arc::new(Owner {
             kind: "Deployment".to_owned(),
             name: "shop".to_owned(),
             namespace: "front".to_owned(),
-        }),
+        })),
     })
 }
 
