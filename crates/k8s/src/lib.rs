@@ -14,12 +14,16 @@
 //! Failure: one object that cannot be read is reported by name and costs only itself; what was known of
 //! it stays. A server that is away changes nothing; it is told once, and when it is back.
 //!
+//! What follows the agents of a cluster finds them by [`Listeners`], and who looks at policies alone follows
+//! those ([`watch_policies`]).
+//!
 //! Left out: what policies mean (`gorget-policy`, `gorget-engine`), and everything that writes to the
 //! API.
 #![forbid(unsafe_code)]
 
 mod annotations;
 mod client;
+mod endpoints;
 mod index;
 mod objects;
 mod settings;
@@ -27,9 +31,11 @@ mod watch;
 
 pub use annotations::PostureOverrides;
 pub use client::{Access, ConnectError, Connection, connect, is_in_cluster};
+pub use endpoints::{EndpointsError, Listeners};
 pub use index::{Described, HostDescribed, Index, Kept, Touched};
 pub use objects::{
-    Key, Namespace, Node, Object, Pod, PodContainer, PolicyKey, PolicyObject, PolicyResource, Role,
+    Key, Namespace, Node, Object, Pod, PodContainer, PolicyKey, PolicyObject, PolicyResource,
+    ReadError, Role,
 };
-pub use settings::{Settings, SettingsMap, SettingsOrigin};
-pub use watch::{Seen, Trouble, Watched, Watching, watch};
+pub use settings::{Settings, SettingsMap, SettingsOrigin, check_setting};
+pub use watch::{Seen, Trouble, Watched, Watching, watch, watch_policies};

@@ -88,6 +88,11 @@ impl PolicyResource {
         }
     }
 
+    /// By a document's `kind`.
+    pub fn of_kind(kind: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.kind() == kind)
+    }
+
     /// What the API calls them.
     pub fn plural(self) -> &'static str {
         match self {
@@ -213,9 +218,11 @@ pub enum Object {
 
 /// An object cannot be understood.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+pub enum ReadError {
+    /// Nobody can speak of it.
     #[error("it has no name")]
     Unnamed,
+    /// A field has another type than Kubernetes gives it.
     #[error("it is not what its kind should be")]
     Shape(#[source] serde_json::Error),
 }
@@ -400,7 +407,12 @@ impl Node {
 }
 
 impl PolicyObject {
-    pub(crate) fn read(resource: PolicyResource, value: &Value) -> Result<Self, ReadError> {
+    /// From an object of the API. Whatever `spec` is: what may be in it is not known here.
+    ///
+    /// # Errors
+    ///
+    /// When it has no name, or its metadata are none.
+    pub fn read(resource: PolicyResource, value: &Value) -> Result<Self, ReadError> {
         let key = Key::of(value).ok_or(ReadError::Unnamed)?;
         let MetadataOnly { metadata } = read(value)?;
         let named = match key.namespace.as_str() {

@@ -120,6 +120,15 @@ impl Settings {
     }
 }
 
+/// Whether a ConfigMap's key means something here, and if its value is allowed.
+///
+/// # Errors
+///
+/// Why the value is not allowed.
+pub fn check_setting(key: &str, text: &str) -> Result<bool, String> {
+    Settings::default().set(key, text)
+}
+
 /// COMPAT: `default` is as if the key was not there.
 fn visibility(text: &str) -> Result<Option<Visibility>, String> {
     match text {

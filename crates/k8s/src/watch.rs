@@ -198,8 +198,30 @@ pub fn watch(
     mpsc::Receiver<Seen>,
     impl Future<Output = ()> + Send + 'static,
 ) {
+    follow_these(client, Watched::all(watching), &watching.node)
+}
+
+/// The same for all policies of the cluster, and nothing of any node.
+pub fn watch_policies(
+    client: Client,
+) -> (
+    mpsc::Receiver<Seen>,
+    impl Future<Output = ()> + Send + 'static,
+) {
+    let all = PolicyResource::ALL.map(Watched::Policies);
+    follow_these(client, all.into(), "")
+}
+
+fn follow_these(
+    client: Client,
+    all: Vec<Watched>,
+    node: &str,
+) -> (
+    mpsc::Receiver<Seen>,
+    impl Future<Output = ()> + Send + 'static,
+) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let (all, node) = (Watched::all(watching), watching.node.clone());
+    let node = node.to_owned();
     let run = async move {
         let following = all.into_iter().map(|what| {
             let out = sender.clone();

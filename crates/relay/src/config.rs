@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use gorget_telemetry::{Address, ClientTls, Filter, Tls};
+use gorget_telemetry::{Address, Filter, TlsFiles};
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
@@ -43,16 +43,6 @@ pub(crate) struct ConfigSpec {
 
 fn five_minutes() -> String {
     "5m".to_owned()
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct TlsFiles {
-    pub(crate) ca: PathBuf,
-    pub(crate) cert: PathBuf,
-    pub(crate) key: PathBuf,
-    /// What the agents' certificates are for.
-    pub(crate) server_name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,24 +101,6 @@ impl AgentsSpec {
     pub(crate) fn parsed(&self) -> Result<Vec<Address>> {
         let all = self.addresses.iter().map(|text| text.parse());
         all.collect::<Result<_, _>>().context("`agents.addresses`")
-    }
-}
-
-impl TlsFiles {
-    pub(crate) fn server(&self) -> Result<Tls> {
-        Ok(Tls {
-            ca: read(&self.ca)?,
-            certificate: read(&self.cert)?,
-            key: read(&self.key)?,
-        })
-    }
-
-    pub(crate) fn client(&self) -> Result<ClientTls> {
-        Ok(ClientTls {
-            ca: read(&self.ca)?,
-            identity: Some((read(&self.cert)?, read(&self.key)?)),
-            server_name: self.server_name.clone(),
-        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::metrics::{self, Output};
 use crate::resolve::{Kubernetes, Static};
 use crate::service::serve;
 use anyhow::{Context as _, Result};
+use gorget_k8s::Listeners;
 use gorget_telemetry::{Collector, Pace, Sorts, serve_metrics};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -101,7 +102,8 @@ async fn fleet(config: &ConfigSpec, hub: &Hub, tasks: &mut JoinSet<()>) -> Resul
             let access = gorget_k8s::Access::InCluster;
             let found = gorget_k8s::connect(&access).await?;
             let (client, port) = (found.client, config.agents.port);
-            let resolve = Kubernetes::new(client, &found.namespace, service.clone(), port);
+            let resolve = Listeners::new(client, &found.namespace, service.clone(), port);
+            let resolve = Kubernetes::new(resolve);
             tasks.spawn(async move { running.run(resolve, settings, hub).await });
         }
         None => {

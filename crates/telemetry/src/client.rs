@@ -16,6 +16,9 @@ use std::path::Path;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+/// What an agent says of a thousand policies for a thousand containers names each for each.
+const MOST_STATUS: usize = 128 << 20;
+
 /// The agent cannot be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach the agent at `{address}`")]
@@ -90,7 +93,7 @@ impl Client {
             Ok(channel) => Ok(Self {
                 service: LogServiceClient::new(channel.clone()),
                 policies: PoliciesClient::new(channel.clone()),
-                agent: AgentClient::new(channel),
+                agent: AgentClient::new(channel).max_decoding_message_size(MOST_STATUS),
             }),
             Err(source) => Err(ConnectError {
                 address: address.clone(),

@@ -429,8 +429,8 @@ fn pairs(data: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// `2006-01-02T15:04:05.000000Z`.
-pub(crate) fn utc(unix_micros: i64) -> String {
+/// A time as text: `2006-01-02T15:04:05.000000Z`.
+pub fn utc(unix_micros: i64) -> String {
     let seconds = unix_micros.div_euclid(MICROS);
     let micros = unix_micros.rem_euclid(MICROS);
     let (year, month, day) = date(seconds.div_euclid(86_400));

@@ -31,6 +31,7 @@ mod service;
 mod sink;
 pub mod status;
 mod tcp;
+mod tls_files;
 pub mod tried;
 
 /// The wire forms, generated from `proto/feeder.proto`.
@@ -63,6 +64,7 @@ pub mod proto {
 
 pub use address::{Address, AddressError, ClientTls};
 pub use client::{Client, ConnectError, Received, encoded_len};
+pub use convert::utc;
 pub use counts::{AlertCount, Counted, OTHER_POLICIES, WorkloadCount};
 pub use datagram::{DatagramSink, Place};
 pub use feeder::{Delivery, Feeder, Follower, Lost, Subscription, TooManySubscribers};
@@ -76,6 +78,7 @@ pub use rotation::{Archive, Rotation};
 pub use service::{BindError, ENFORCEMENT, ServeError, Services, bind, serve};
 pub use sink::{JsonSink, WriteError};
 pub use tcp::{ListenError, Tcp, Tls};
+pub use tls_files::{TlsFileError, TlsFiles};
 
 /// Where the agent serves its feed when nothing else is configured.
 pub const DEFAULT_SOCKET: &str = "/run/gorget/gorget.sock";
