@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// Crate, and the crates of ours that it may depend on.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("policy", &["model"]),
     ("engine", &["policy", "model"]),
@@ -36,6 +36,10 @@ const LAYERS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("cli", &["policy", "engine", "k8s", "telemetry", "model"]),
+    (
+        "operator",
+        &["k8s", "policy", "engine", "telemetry", "model"],
+    ),
     ("relay", &["k8s", "telemetry", "model"]),
     ("vmtest", &["bpf", "engine", "telemetry", "policy", "model"]),
     ("xtask", &[]),
@@ -52,6 +56,14 @@ const IMPURE: [&str; 8] = [
     "libbpf-sys",
     "rustix",
     "mio",
+];
+
+/// Crates with binaries that people run.
+const SHIPPED: [&str; 4] = [
+    "gorget-agent",
+    "gorget-cli",
+    "gorget-operator",
+    "gorget-relay",
 ];
 
 /// Edges that may be, and why.
@@ -203,7 +215,7 @@ fn shipped(metadata: &Metadata) -> BTreeSet<&PackageId> {
     metadata
         .workspace_packages()
         .into_iter()
-        .filter(|p| ["gorget-agent", "gorget-cli", "gorget-relay"].contains(&p.name.as_str()))
+        .filter(|p| SHIPPED.contains(&p.name.as_str()))
         .flat_map(|p| closure(metadata, &p.id))
         .collect()
 }

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The operator as a process: who is started with what, and when it ends.
+//!
+//! Every replica answers reviews, keeps the certificate and hears the agents; the one that the Lease names
+//! writes statuses.
+
+use crate::admission::Known;
+use crate::api::Objects;
+use crate::certificates::keep::{Keeper, Shown};
+use crate::config::{Args, ConfigSpec, load};
+use crate::counts::{self, Counts};
+use crate::kubearmor_config::Translator;
+use crate::lease::hold::Candidate;
+use crate::serve::{Answering, acceptor, serve};
+use crate::status::observe::Observer;
+use crate::status::write::Writer;
+use crate::status::{Nodes, backends};
+use anyhow::{Context as _, Result};
+use gorget_k8s::{Access, Connection, Listeners, connect, watch_policies};
+use gorget_telemetry::serve_metrics;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Reviews that are judged at a time; more wait.
+const JUDGES: usize = 8;
+
+/// Runs until it is told to stop.
+pub fn run(args: &Args) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("GORGET_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<()> {
+    let config = load(&args.config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(JUDGES)
+        .build()
+        .context("starting")?;
+    let ended = runtime.block_on(operate(config));
+    // A search that still runs would be waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn operate(config: ConfigSpec) -> Result<()> {
+    let access = match &config.kubeconfig {
+        Some(path) => Access::Kubeconfig {
+            path: path.clone(),
+            context: None,
+        },
+        None => Access::InCluster,
+    };
+    let found = connect(&access).await?;
+    let mut tasks = JoinSet::new();
+    let nodes = hear(&config, &found, &mut tasks)?;
+    let counts = Arc::new(Counts::default());
+    webhooks(&config, &found, &nodes, &counts, &mut tasks).await?;
+    let leases = Objects::new(
+        &found.client,
+        "coordination.k8s.io/v1",
+        &found.namespace,
+        "leases",
+    );
+    let (candidate, leading) = Candidate::new(leases, &found.namespace, &config.lease, identity());
+    if let Some(address) = config.metrics_listen {
+        let listener = listen(address).await?;
+        let (nodes, leading) = (nodes.clone(), leading.clone());
+        let text = move || counts::text(&counts, &leading, &nodes.borrow());
+        let failed = |error| tracing::warn!("a connection for metrics failed: {error}");
+        tasks.spawn(serve_metrics(listener, text, failed));
+    }
+    let (seen, follow) = watch_policies(found.client.clone());
+    tasks.spawn(follow);
+    tasks.spawn(Translator::new(&found.client, &found.namespace, leading.clone()).run());
+    let writer = Writer::new(found.client.clone(), leading);
+    tasks.spawn(writer.run(seen, nodes, micros));
+    let mut term = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    let told = async move {
+        tokio::select! {
+            _signal = term.recv() => {}
+            _signal = int.recv() => {}
+        }
+    };
+    let mut is_told = false;
+    let stop = async {
+        tokio::select! {
+            () = told => is_told = true,
+            // None of them ends by itself.
+            _ended = tasks.join_next() => {}
+        }
+    };
+    candidate.run(micros, stop).await;
+    tasks.shutdown().await;
+    anyhow::ensure!(
+        is_told,
+        "a part of the operator ended, and the rest with it"
+    );
+    Ok(())
+}
+
+/// Hears all agents.
+fn hear(
+    config: &ConfigSpec,
+    found: &Connection,
+    tasks: &mut JoinSet<()>,
+) -> Result<watch::Receiver<Arc<Nodes>>> {
+    let tls = config.agents.tls.as_ref().map(|files| files.client());
+    let tls = tls.transpose().context("`agents.tls`")?;
+    let listeners = Listeners::new(
+        found.client.clone(),
+        &found.namespace,
+        config.agents.service.clone(),
+        config.agents.port,
+    );
+    let (observer, nodes) = Observer::new(listeners, tls);
+    tasks.spawn(observer.run());
+    Ok(nodes)
+}
+
+/// Answers the API server, with a certificate that it believes.
+async fn webhooks(
+    config: &ConfigSpec,
+    found: &Connection,
+    nodes: &watch::Receiver<Arc<Nodes>>,
+    counts: &Arc<Counts>,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
+    let shown = Arc::new(Shown::default());
+    let namespace = &found.namespace;
+    let validating = Objects::new(
+        &found.client,
+        "admissionregistration.k8s.io/v1",
+        "",
+        "validatingwebhookconfigurations",
+    );
+    let names = config.validating.iter();
+    let keeper = Keeper {
+        secrets: Objects::new(&found.client, "v1", namespace, "secrets"),
+        namespace: namespace.clone(),
+        secret: config.secret.clone(),
+        server: format!("{}.{namespace}.svc", config.service),
+        configurations: names
+            .map(|name| (validating.clone(), name.clone()))
+            .collect(),
+        shown: Arc::clone(&shown),
+    };
+    tasks.spawn(keeper.run(|| u64::try_from(micros() / 1_000_000).unwrap_or_default()));
+    let (knowing, known) = watch::channel(Arc::default());
+    tasks.spawn(know(nodes.clone(), knowing));
+    let listener = listen(config.listen).await?;
+    let tls = acceptor(shown).context("preparing TLS")?;
+    let answering = Answering::new(known, Arc::clone(counts));
+    tasks.spawn(serve(listener, tls, answering));
+    tracing::info!("reviews are answered at `{}`", config.listen);
+    Ok(())
+}
+
+/// Takes over what reviews have to know, whenever agents say something else.
+async fn know(mut nodes: watch::Receiver<Arc<Nodes>>, knowing: watch::Sender<Arc<Known>>) {
+    while nodes.changed().await.is_ok() {
+        let backends = backends(&nodes.borrow_and_update());
+        knowing.send_replace(Arc::new(Known { backends }));
+    }
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("listening on `{address}`"))
+}
+
+/// What tells replicas apart: in a pod its name.
+fn identity() -> String {
+    let named = ["POD_NAME", "HOSTNAME"].into_iter();
+    let named = named.filter_map(|key| std::env::var(key).ok());
+    let mut named = named.filter(|name| !name.is_empty());
+    let name = named.next().unwrap_or_else(|| "gorget-operator".to_owned());
+    // A container that was started again in its pod does not hold what the one before held.
+    format!("{name}_{}", micros())
+}
+
+/// Microseconds since 1970.
+fn micros() -> i64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "certificates and statuses are about the time that everybody has"
+    )]
+    let now = SystemTime::now();
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
