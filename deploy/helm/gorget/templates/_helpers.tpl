@@ -15,3 +15,8 @@ imagePullSecrets:
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+
+{{- /* Not empty when somebody of the cluster asks the agents. */ -}}
+{{- define "gorget.feed" -}}
+{{- if or .Values.relay.enabled .Values.operator.enabled }}true{{ end }}
+{{- end }}
