@@ -40,6 +40,9 @@ pub(crate) struct ConfigSpec {
     #[serde(default)]
     pub(crate) validating: Vec<String>,
     pub(crate) agents: AgentsSpec,
+    /// CRDs that are missing are made.
+    #[serde(default)]
+    pub(crate) install_crds: bool,
 }
 
 fn own_name() -> String {

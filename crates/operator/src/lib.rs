@@ -13,7 +13,8 @@
 //! INVARIANT: nothing that is enforced depends on the operator. Without it policies are what they are; they are
 //! checked by the CRDs' schemas and by the agents, and nobody writes what became of them.
 //!
-//! Left out: installing. CRDs and everything else are the chart's.
+//! Left out: installing, but for CRDs that are missing (`crds`), where that is wanted. Everything else is the
+//! chart's.
 #![forbid(unsafe_code)]
 
 mod admission;
@@ -21,6 +22,7 @@ mod api;
 mod certificates;
 mod config;
 mod counts;
+mod crds;
 mod kubearmor_config;
 mod lease;
 mod run;

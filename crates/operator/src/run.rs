@@ -9,6 +9,7 @@ use crate::api::Objects;
 use crate::certificates::keep::{Keeper, Shown};
 use crate::config::{Args, ConfigSpec, load};
 use crate::counts::{self, Counts};
+use crate::crds::{Definitions, Kinds};
 use crate::kubearmor_config::Translator;
 use crate::lease::hold::Candidate;
 use crate::serve::{Answering, acceptor, serve};
@@ -90,6 +91,14 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     }
     let (seen, follow) = watch_policies(found.client.clone());
     tasks.spawn(follow);
+    let definitions = Definitions::read()?;
+    let kinds = Kinds::new(
+        &found.client,
+        definitions,
+        config.install_crds,
+        leading.clone(),
+    );
+    tasks.spawn(kinds.run());
     tasks.spawn(Translator::new(&found.client, &found.namespace, leading.clone()).run());
     let writer = Writer::new(found.client.clone(), leading);
     tasks.spawn(writer.run(seen, nodes, micros));
