@@ -3,22 +3,26 @@
 //!
 //! A function of the question and of what is known of the cluster, without I/O. Questions are
 //! `AdmissionReview`s of `admission.k8s.io/v1`; a body that is none is [`Malformed`], which says where it
-//! is wrong, and never a panic. What a policy is refused or warned for is in `policies`.
+//! is wrong, and never a panic. What a policy is refused or warned for is in `policies`, what pods get in `pods`.
 //!
 //! INVARIANT: what is there already can be changed in everything but `spec`, and deleted, whatever its
 //! `spec` is: an object that was stored without being asked about must not be stuck.
 
+mod pods;
 mod policies;
 mod rendered;
 mod warnings;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gorget_engine::Backend;
 use gorget_k8s::PolicyResource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-pub(crate) use policies::{Judged, Verdict, judge};
+pub(crate) use pods::Profiles;
+pub(crate) use policies::{Judged, Verdict, judge_text};
 
 /// A review has the object twice when it is changed, and the API server takes objects of up to 3 MiB.
 pub(crate) const MOST_BYTES: usize = 8 << 20;
@@ -32,6 +36,8 @@ const GROUP_VERSION: (&str, &str) = ("security.kubearmor.com", "v1");
 pub(crate) struct Known {
     /// What enforces policies on its nodes; empty: that is not known.
     pub(crate) backends: BTreeSet<Backend>,
+    /// Profiles that pods are to be started in; none unless all nodes have them.
+    pub(crate) profiles: Option<Profiles>,
 }
 
 /// A body that is no question.
@@ -92,6 +98,16 @@ struct Response<'a> {
     status: Option<Status<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    #[serde(flatten)]
+    change: Option<Change>,
+}
+
+/// What is to be changed of the object.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Change {
+    patch_type: &'static str,
+    patch: String,
 }
 
 /// As the API server says itself that an object is invalid.
@@ -141,6 +157,45 @@ pub(crate) struct Answer {
 ///
 /// When the body is no review.
 pub(crate) fn answer(body: &[u8], known: &Known, depth: Depth) -> Result<Answer, Malformed> {
+    let request = read(body)?;
+    let judged = of_request(&request, known, depth);
+    let is_allowed = judged.errors.is_empty();
+    Ok(written(Response {
+        uid: &request.uid,
+        allowed: is_allowed,
+        status: (!is_allowed).then(|| status(&request, &judged)),
+        warnings: warnings::bounded(judged.warnings),
+        change: None,
+    }))
+}
+
+/// The answer to a review of a pod, which passes always.
+///
+/// # Errors
+///
+/// When the body is no review.
+pub(crate) fn answer_for_pod(body: &[u8], known: &Known) -> Result<Answer, Malformed> {
+    let request = read(body)?;
+    let is_new_pod = request.operation == "CREATE" && request.kind.kind == "Pod";
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let operations = match (&request.object, &known.profiles) {
+        (Some(pod), Some(profiles)) if is_new_pod => pods::patch(pod, namespace, profiles),
+        (_, _) => Vec::new(),
+    };
+    let change = (!operations.is_empty()).then(|| Change {
+        patch_type: "JSONPatch",
+        patch: STANDARD.encode(Value::Array(operations).to_string()),
+    });
+    Ok(written(Response {
+        uid: &request.uid,
+        allowed: true,
+        status: None,
+        warnings: Vec::new(),
+        change,
+    }))
+}
+
+fn read(body: &[u8]) -> Result<RequestSpec, Malformed> {
     let ReviewSpec {
         api_version,
         kind,
@@ -152,15 +207,11 @@ pub(crate) fn answer(body: &[u8], known: &Known, depth: Depth) -> Result<Answer,
             kind: warnings::cut(&kind),
         });
     }
-    let request = request.ok_or(Malformed::Unasked)?;
-    let judged = of_request(&request, known, depth);
-    let is_allowed = judged.errors.is_empty();
-    let response = Response {
-        uid: &request.uid,
-        allowed: is_allowed,
-        status: (!is_allowed).then(|| status(&request, &judged)),
-        warnings: warnings::bounded(judged.warnings),
-    };
+    request.ok_or(Malformed::Unasked)
+}
+
+fn written(response: Response<'_>) -> Answer {
+    let is_allowed = response.allowed;
     let review = Review {
         api_version: API_VERSION,
         kind: KIND,
@@ -168,7 +219,7 @@ pub(crate) fn answer(body: &[u8], known: &Known, depth: Depth) -> Result<Answer,
     };
     // Strings, numbers and lists: there is nothing that JSON cannot say.
     let text = serde_json::to_string(&review).unwrap_or_default();
-    Ok(Answer { text, is_allowed })
+    Answer { text, is_allowed }
 }
 
 fn of_request(request: &RequestSpec, known: &Known, depth: Depth) -> Judged {

@@ -39,6 +39,12 @@ pub(crate) struct ConfigSpec {
     /// `ValidatingWebhookConfiguration`s that are to believe the certificate.
     #[serde(default)]
     pub(crate) validating: Vec<String>,
+    /// The same of `MutatingWebhookConfiguration`s.
+    #[serde(default)]
+    pub(crate) mutating: Vec<String>,
+    /// Where all nodes have AppArmor, pods are started in the profiles of containers that policies name.
+    #[serde(default)]
+    pub(crate) app_armor_profiles: bool,
     pub(crate) agents: AgentsSpec,
     /// CRDs that are missing are made.
     #[serde(default)]

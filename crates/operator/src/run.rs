@@ -4,7 +4,7 @@
 //! Every replica answers reviews, keeps the certificate and hears the agents; the one that the Lease names
 //! writes statuses.
 
-use crate::admission::Known;
+use crate::admission::{Known, Profiles};
 use crate::api::Objects;
 use crate::certificates::keep::{Keeper, Shown};
 use crate::config::{Args, ConfigSpec, load};
@@ -14,8 +14,8 @@ use crate::kubearmor_config::Translator;
 use crate::lease::hold::Candidate;
 use crate::serve::{Answering, acceptor, serve};
 use crate::status::observe::Observer;
-use crate::status::write::Writer;
-use crate::status::{Nodes, backends};
+use crate::status::write::{Named, Writer};
+use crate::status::{Nodes, all_have_profiles, backends};
 use anyhow::{Context as _, Result};
 use gorget_k8s::{Access, Connection, Listeners, connect, watch_policies};
 use gorget_telemetry::serve_metrics;
@@ -27,6 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// How often it is asked for what is not known yet.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// Reviews that are judged at a time; more wait.
 const JUDGES: usize = 8;
 
@@ -74,7 +76,8 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     let mut tasks = JoinSet::new();
     let nodes = hear(&config, &found, &mut tasks)?;
     let counts = Arc::new(Counts::default());
-    webhooks(&config, &found, &nodes, &counts, &mut tasks).await?;
+    let (knowing, known) = watch::channel(Arc::default());
+    webhooks(&config, &found, known, &counts, &mut tasks).await?;
     let leases = Objects::new(
         &found.client,
         "coordination.k8s.io/v1",
@@ -101,6 +104,12 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     tasks.spawn(kinds.run());
     tasks.spawn(Translator::new(&found.client, &found.namespace, leading.clone()).run());
     let writer = Writer::new(found.client.clone(), leading);
+    let knower = Knower {
+        client: config.app_armor_profiles.then(|| found.client.clone()),
+        nodes: nodes.clone(),
+        named: writer.named(),
+    };
+    tasks.spawn(knower.run(knowing));
     tasks.spawn(writer.run(seen, nodes, micros));
     let mut term = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
@@ -150,32 +159,35 @@ fn hear(
 async fn webhooks(
     config: &ConfigSpec,
     found: &Connection,
-    nodes: &watch::Receiver<Arc<Nodes>>,
+    known: watch::Receiver<Arc<Known>>,
     counts: &Arc<Counts>,
     tasks: &mut JoinSet<()>,
 ) -> Result<()> {
     let shown = Arc::new(Shown::default());
     let namespace = &found.namespace;
-    let validating = Objects::new(
-        &found.client,
-        "admissionregistration.k8s.io/v1",
-        "",
-        "validatingwebhookconfigurations",
+    let hooks = |plural| {
+        let version = "admissionregistration.k8s.io/v1";
+        Objects::new(&found.client, version, "", plural)
+    };
+    let (validating, mutating) = (
+        hooks("validatingwebhookconfigurations"),
+        hooks("mutatingwebhookconfigurations"),
     );
-    let names = config.validating.iter();
+    let all = |hooks: &Objects, names: &[String]| -> Vec<_> {
+        let names = names.iter();
+        names.map(|name| (hooks.clone(), name.clone())).collect()
+    };
+    let mut configurations = all(&validating, &config.validating);
+    configurations.extend(all(&mutating, &config.mutating));
     let keeper = Keeper {
         secrets: Objects::new(&found.client, "v1", namespace, "secrets"),
         namespace: namespace.clone(),
         secret: config.secret.clone(),
         server: format!("{}.{namespace}.svc", config.service),
-        configurations: names
-            .map(|name| (validating.clone(), name.clone()))
-            .collect(),
+        configurations,
         shown: Arc::clone(&shown),
     };
     tasks.spawn(keeper.run(|| u64::try_from(micros() / 1_000_000).unwrap_or_default()));
-    let (knowing, known) = watch::channel(Arc::default());
-    tasks.spawn(know(nodes.clone(), knowing));
     let listener = listen(config.listen).await?;
     let tls = acceptor(shown).context("preparing TLS")?;
     let answering = Answering::new(known, Arc::clone(counts));
@@ -184,12 +196,55 @@ async fn webhooks(
     Ok(())
 }
 
-/// Takes over what reviews have to know, whenever agents say something else.
-async fn know(mut nodes: watch::Receiver<Arc<Nodes>>, knowing: watch::Sender<Arc<Known>>) {
-    while nodes.changed().await.is_ok() {
-        let backends = backends(&nodes.borrow_and_update());
-        knowing.send_replace(Arc::new(Known { backends }));
+/// Puts together what reviews have to know.
+struct Knower {
+    /// Who is asked what pods of this cluster have; none: they get no profiles.
+    client: Option<kube::Client>,
+    nodes: watch::Receiver<Arc<Nodes>>,
+    named: watch::Receiver<Arc<Named>>,
+}
+
+impl Knower {
+    async fn run(mut self, knowing: watch::Sender<Arc<Known>>) {
+        let mut has_field = None;
+        loop {
+            if let (None, Some(client)) = (has_field, &self.client) {
+                has_field = has_profile_field(client).await;
+            }
+            let nodes = Arc::clone(&self.nodes.borrow_and_update());
+            let named = Arc::clone(&self.named.borrow_and_update());
+            let has_field = has_field.filter(|_| all_have_profiles(&nodes));
+            knowing.send_replace(Arc::new(Known {
+                backends: backends(&nodes),
+                profiles: has_field.map(|has_field| Profiles {
+                    named: (*named).clone(),
+                    has_field,
+                }),
+            }));
+            let goes_on = tokio::select! {
+                changed = self.nodes.changed() => changed.is_ok(),
+                changed = self.named.changed() => changed.is_ok(),
+                // What is not known yet is asked for again.
+                () = tokio::time::sleep(ASK_AGAIN) => true,
+            };
+            if !goes_on {
+                return;
+            }
+        }
     }
+}
+
+/// Whether pods have a field for their profile, which came with Kubernetes 1.30; none when it cannot be told.
+async fn has_profile_field(client: &kube::Client) -> Option<bool> {
+    let request = hyper::Request::get("/version").body(Vec::new()).ok()?;
+    let version = client.request::<serde_json::Value>(request).await.ok()?;
+    let number = |key: &str| -> Option<u32> {
+        let text = version.get(key)?.as_str()?;
+        // Some providers have a sign behind it.
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        digits.parse().ok()
+    };
+    Some((number("major")?, number("minor")?) >= (1, 30))
 }
 
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener> {

@@ -8,7 +8,7 @@
 //! Searching a policy for rules that never decide can take seconds. It runs beside, and what takes longer than
 //! [`SEARCH`] is answered without.
 
-use crate::admission::{Answer, Depth, Known, MOST_BYTES, Malformed, answer};
+use crate::admission::{Answer, Depth, Known, MOST_BYTES, Malformed, answer, answer_for_pod};
 use crate::certificates::keep::Shown;
 use crate::counts::Counts;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -31,6 +31,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// Where policies are judged.
 pub(crate) const POLICIES: &str = "/validate-policies";
+/// Where pods get profiles.
+pub(crate) const PODS: &str = "/mutate-pods";
 /// Answers as soon as there is a certificate.
 const HEALTH: &str = "/healthz";
 
@@ -114,11 +116,12 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let is_pod = request.uri().path() == PODS;
     let wanted = match request.uri().path() {
-        POLICIES => Method::POST,
+        POLICIES | PODS => Method::POST,
         HEALTH => Method::GET,
         _ => {
-            let text = format!("there are {POLICIES} and {HEALTH}\n");
+            let text = format!("there are {POLICIES}, {PODS} and {HEALTH}\n");
             return plain(StatusCode::NOT_FOUND, text);
         }
     };
@@ -155,7 +158,11 @@ where
             return plain(StatusCode::REQUEST_TIMEOUT, text);
         }
     };
-    match judged(body, answering).await {
+    let answer = match is_pod {
+        true => Some(answer_for_pod(&body, &answering.known.borrow())),
+        false => judged(body, answering).await,
+    };
+    match answer {
         Some(Ok(answer)) => {
             answering.counts.answered(answer.is_allowed);
             let mut response = plain(StatusCode::OK, answer.text);

@@ -144,6 +144,14 @@ pub(crate) fn backends(nodes: &Nodes) -> BTreeSet<Backend> {
     backends.collect()
 }
 
+/// Whether all nodes are known to have AppArmor's profiles.
+pub(crate) fn all_have_profiles(nodes: &Nodes) -> bool {
+    let mut digests = nodes.values();
+    let has =
+        |digest: &Option<Arc<Digest>>| digest.as_ref().is_some_and(|it| it.backend == "apparmor");
+    !nodes.is_empty() && digests.all(has)
+}
+
 /// How the nodes stand to one version of a policy.
 #[derive(Default)]
 struct Count<'a> {

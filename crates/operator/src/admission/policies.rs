@@ -16,6 +16,7 @@ use gorget_k8s::{PolicyObject, PolicyResource};
 use gorget_model::Postures;
 use gorget_policy::{NetworkPolicy, Policy, Problem, ProblemSeverity, parse};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A policy whose every line is wrong is understood from these.
@@ -40,6 +41,8 @@ pub(crate) struct Judged {
     pub(crate) errors: Vec<Wrong>,
     /// Whoever applies it is told these.
     pub(crate) warnings: Vec<String>,
+    /// Containers that it names.
+    pub(crate) containers: BTreeSet<String>,
     /// Why no backend enforces anything of it.
     pub(crate) idle: Option<&'static str>,
 }
@@ -142,6 +145,10 @@ pub(crate) fn judge_text(text: &str, verdict: &Verdict) -> Judged {
         let told = found.map(|limit| limit_warning(&limit, &rendered));
         judged.warnings.extend(told);
     }
+    let named = parsed.policies.iter();
+    judged.containers = named
+        .flat_map(|policy| policy.selector.container_names.iter().cloned())
+        .collect();
     judged.idle = parsed.network_policies.iter().find_map(idle);
     let policies: Vec<_> = parsed.policies.into_iter().map(Arc::new).collect();
     judged.compile(policies, &rendered, verdict.is_searched);

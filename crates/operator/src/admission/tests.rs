@@ -133,6 +133,7 @@ fn only_backends_that_nodes_have_are_warned_of() {
     let review = review("CREATE", &policy(&spec), &Value::Null).to_string();
     let known = |backend| Known {
         backends: [backend].into(),
+        profiles: None,
     };
     let warned = |backend| {
         let answer = answer(review.as_bytes(), &known(backend), Depth::Search).unwrap();
@@ -248,4 +249,32 @@ fn a_message_is_bounded_and_counts_the_rest() {
     assert!(message.len() <= policies::MOST_CAUSES * 100);
     let causes = response["status"]["details"]["causes"].as_array().unwrap();
     assert_eq!(causes.len(), policies::MOST_CAUSES);
+}
+
+#[test]
+fn a_pod_passes_always_and_gets_the_profiles_of_containers_that_policies_name() {
+    let mut review = review("CREATE", &policy(&Value::Null), &Value::Null);
+    review["request"]["kind"] = json!({ "group": "", "version": "v1", "kind": "Pod" });
+    review["request"]["object"] = json!({ "spec": { "containers": [{ "name": "web" }] } });
+    let named = BTreeSet::from(["web".to_owned()]);
+    let known = |namespace: &str| Known {
+        backends: BTreeSet::new(),
+        profiles: Some(Profiles {
+            named: [(namespace.to_owned(), named.clone())].into(),
+            has_field: true,
+        }),
+    };
+    let answered = |known: &Known| {
+        let answer = answer_for_pod(review.to_string().as_bytes(), known).unwrap();
+        let answer: Value = serde_json::from_str(&answer.text).unwrap();
+        answer["response"].clone()
+    };
+    let nothing = json!({ "uid": "705ab4f5", "allowed": true });
+    assert_eq!(answered(&known("elsewhere")), nothing);
+    assert_eq!(answered(&Known::default()), nothing);
+    let changed = answered(&known("shop"));
+    assert_eq!(changed["patchType"], "JSONPatch");
+    let patch = STANDARD.decode(changed["patch"].as_str().unwrap()).unwrap();
+    let patch: Value = serde_json::from_slice(&patch).unwrap();
+    assert_eq!(patch[0]["path"], "/spec/containers/0/securityContext");
 }

@@ -243,4 +243,12 @@ fn backends_are_those_of_nodes_that_enforce() {
         backends(&nodes([of("apparmor")])),
         BTreeSet::from([Backend::AppArmor])
     );
+    assert!(all_have_profiles(&nodes([of("apparmor")])));
+    for some in [
+        vec![],
+        vec![of("apparmor"), None],
+        vec![of("apparmor"), of("bpf")],
+    ] {
+        assert!(!all_have_profiles(&nodes(some)));
+    }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes statuses, when this replica is the one that writes.
+//! Follows policies, and writes their statuses when this replica is the one that writes.
 //!
 //! INVARIANT: a status is written when it is to say something else, and for the same version of a policy not
 //! sooner than [`GAP`] after the last time. So a roll-out of agents costs a policy a few writes, and not
@@ -16,7 +16,7 @@ use gorget_k8s::{Key, Object, PolicyKey, PolicyObject, PolicyResource, Seen, Wat
 use gorget_telemetry::utc;
 use kube::Client;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -54,7 +54,11 @@ pub(crate) struct Writer {
     policies: BTreeMap<PolicyKey, Followed>,
     leading: Leading,
     is_failing: bool,
+    named: watch::Sender<Arc<Named>>,
 }
+
+/// Containers that policies name, by namespace.
+pub(crate) type Named = BTreeMap<String, BTreeSet<String>>;
 
 impl Writer {
     pub(crate) fn new(client: Client, leading: Leading) -> Self {
@@ -63,7 +67,30 @@ impl Writer {
             policies: BTreeMap::new(),
             leading,
             is_failing: false,
+            named: watch::Sender::default(),
         }
+    }
+
+    /// Which containers policies name, whether this replica writes or not.
+    pub(crate) fn named(&self) -> watch::Receiver<Arc<Named>> {
+        self.named.subscribe()
+    }
+
+    fn tell_named(&self) {
+        let mut named = Named::new();
+        for (name, followed) in &self.policies {
+            let containers = followed.judged.containers.iter().cloned();
+            let of = named.entry(name.key.namespace.clone()).or_default();
+            of.extend(containers);
+        }
+        named.retain(|_, containers| !containers.is_empty());
+        self.named.send_if_modified(|told| {
+            let is_news = **told != named;
+            if is_news {
+                *told = Arc::new(named);
+            }
+            is_news
+        });
     }
 
     /// Until nothing is seen any more. `now`: microseconds since 1970.
@@ -85,6 +112,7 @@ impl Writer {
                     None => return,
                 },
                 () = tokio::time::sleep_until(next) => {
+                    self.tell_named();
                     let nodes = Arc::clone(&nodes.borrow());
                     self.round(&nodes, &utc(now())).await;
                     next = Instant::now() + PERIOD;
