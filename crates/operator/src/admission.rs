@@ -245,7 +245,7 @@ fn of_request(request: &RequestSpec, known: &Known, depth: Depth) -> Judged {
     if asks_the_same(request, object) {
         return Judged::default();
     }
-    judge(
+    policies::judge(
         resource,
         &named(object, request),
         &Verdict::of(known, depth),

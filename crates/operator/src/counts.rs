@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What Prometheus is told. No label has a value that somebody outside chooses.
 
+use crate::certificates::keep::Shown;
 use crate::lease::hold::Leading;
 use crate::status::Nodes;
 use std::fmt::Write as _;
@@ -45,7 +46,7 @@ impl Counts {
 }
 
 /// All metrics, as text.
-pub(crate) fn text(counts: &Counts, leading: &Leading, nodes: &Nodes) -> String {
+pub(crate) fn text(counts: &Counts, shown: &Shown, leading: &Leading, nodes: &Nodes) -> String {
     let mut text = String::new();
     let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
     let answering = nodes.values().flatten().count();
@@ -75,6 +76,12 @@ pub(crate) fn text(counts: &Counts, leading: &Leading, nodes: &Nodes) -> String 
             "counter",
             "Connections that never got as far as a question.",
             get(&counts.handshakes),
+        ),
+        (
+            "gorget_operator_certificate",
+            "gauge",
+            "1 when there is a certificate for the API server.",
+            u64::from(shown.is_there()),
         ),
         (
             "gorget_operator_leading",

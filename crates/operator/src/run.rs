@@ -77,7 +77,8 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     let nodes = hear(&config, &found, &mut tasks)?;
     let counts = Arc::new(Counts::default());
     let (knowing, known) = watch::channel(Arc::default());
-    webhooks(&config, &found, known, &counts, &mut tasks).await?;
+    let shown = Arc::new(Shown::default());
+    webhooks(&config, &found, (known, &counts, &shown), &mut tasks).await?;
     let leases = Objects::new(
         &found.client,
         "coordination.k8s.io/v1",
@@ -88,7 +89,7 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     if let Some(address) = config.metrics_listen {
         let listener = listen(address).await?;
         let (nodes, leading) = (nodes.clone(), leading.clone());
-        let text = move || counts::text(&counts, &leading, &nodes.borrow());
+        let text = move || counts::text(&counts, &shown, &leading, &nodes.borrow());
         let failed = |error| tracing::warn!("a connection for metrics failed: {error}");
         tasks.spawn(serve_metrics(listener, text, failed));
     }
@@ -159,11 +160,9 @@ fn hear(
 async fn webhooks(
     config: &ConfigSpec,
     found: &Connection,
-    known: watch::Receiver<Arc<Known>>,
-    counts: &Arc<Counts>,
+    (known, counts, shown): (watch::Receiver<Arc<Known>>, &Arc<Counts>, &Arc<Shown>),
     tasks: &mut JoinSet<()>,
 ) -> Result<()> {
-    let shown = Arc::new(Shown::default());
     let namespace = &found.namespace;
     let hooks = |plural| {
         let version = "admissionregistration.k8s.io/v1";
@@ -185,11 +184,11 @@ async fn webhooks(
         secret: config.secret.clone(),
         server: format!("{}.{namespace}.svc", config.service),
         configurations,
-        shown: Arc::clone(&shown),
+        shown: Arc::clone(shown),
     };
     tasks.spawn(keeper.run(|| u64::try_from(micros() / 1_000_000).unwrap_or_default()));
     let listener = listen(config.listen).await?;
-    let tls = acceptor(shown).context("preparing TLS")?;
+    let tls = acceptor(Arc::clone(shown)).context("preparing TLS")?;
     let answering = Answering::new(known, Arc::clone(counts));
     tasks.spawn(serve(listener, tls, answering));
     tracing::info!("reviews are answered at `{}`", config.listen);
