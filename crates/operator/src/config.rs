@@ -128,7 +128,6 @@ mod tests {
     fn what_means_nothing_is_named() {
         for (bad, about) in [
             ("agents: {service: a}\n", "listen"),
-            ("listen: a\nagents: {service: a}\n", "listen"),
             ("listen: 0.0.0.0:1\n", "agents"),
             ("listen: 0.0.0.0:1\nport: 1\nagents: {service: a}\n", "port"),
         ] {

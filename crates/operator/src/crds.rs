@@ -177,55 +177,56 @@ mod tests {
 
     const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
-    fn kinds(store: &Store, is_installing: bool) -> Kinds {
+    async fn round(store: &Store, is_installing: bool) -> BTreeSet<String> {
         let client = store.client();
         let leases = Objects::new(&client, "coordination.k8s.io/v1", "gorget", "leases");
         let (_candidate, leading) = Candidate::new(leases, "gorget", "l", "one".to_owned());
         let definitions = Definitions::read().unwrap();
-        Kinds::new(&client, definitions, is_installing, leading)
+        let kinds = Kinds::new(&client, definitions, is_installing, leading);
+        kinds.round().await
     }
 
-    fn round(kinds: &Kinds) -> BTreeSet<String> {
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().build().unwrap();
-        runtime.block_on(kinds.round())
+        runtime.enable_all().build().unwrap().block_on(future)
     }
 
     #[test]
     fn what_is_missing_is_made_when_that_is_wanted_and_is_then_in_order() {
-        let store = Store::default();
-        assert_eq!(round(&kinds(&store, false)).len(), 5);
-        assert!(store.writes().is_empty());
-        assert_eq!(round(&kinds(&store, true)), BTreeSet::new());
-        assert_eq!(store.writes().len(), 5);
-        assert_eq!(round(&kinds(&store, false)), BTreeSet::new());
+        block_on(async {
+            let store = Store::default();
+            assert_eq!(round(&store, false).await.len(), 5);
+            assert!(store.writes().is_empty());
+            assert_eq!(round(&store, true).await, BTreeSet::new());
+            assert_eq!(store.writes().len(), 5);
+            assert_eq!(round(&store, false).await, BTreeSet::new());
+        });
     }
 
     #[test]
     fn a_kind_of_somebody_else_is_left_as_it_is_and_what_it_drops_is_said() {
-        let store = Store::default();
-        round(&kinds(&store, true));
-        let name = "kubearmorpolicies.security.kubearmor.com";
-        let path = format!("{CRDS}/{name}");
-        let schema = json!({ "openAPIV3Schema": { "properties": {
-            "status": { "properties": { "status": { "type": "string" } } },
-        }}});
-        let version = json!({
-            "name": "v1", "served": true, "schema": schema, "subresources": { "status": {} },
+        block_on(async {
+            let store = Store::default();
+            round(&store, true).await;
+            let name = "kubearmorpolicies.security.kubearmor.com";
+            let schema = json!({ "openAPIV3Schema": { "properties": {
+                "status": { "properties": { "status": { "type": "string" } } },
+            }}});
+            let version = json!({
+                "name": "v1", "served": true, "schema": schema, "subresources": { "status": {} },
+            });
+            let spec = json!({ "scope": "Namespaced", "versions": [version] });
+            let object = json!({ "metadata": { "name": name }, "spec": spec });
+            store.put(&format!("{CRDS}/{name}"), object);
+            let before = store.writes();
+            let found = round(&store, true).await;
+            let found: Vec<_> = found.iter().collect();
+            let dropped =
+                format!("CRD `{name}`: it does not keep `conditions` and `observedGeneration`");
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with(&dropped), "{found:?}");
+            assert_eq!(store.writes(), before);
         });
-        let spec = json!({ "scope": "Namespaced", "versions": [version] });
-        store.put(&path, json!({ "metadata": { "name": name }, "spec": spec }));
-        let before = store.writes();
-        let found = round(&kinds(&store, true));
-        let found: Vec<_> = found.iter().collect();
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(
-            found[0].starts_with(&format!(
-                "CRD `{name}`: it does not keep `conditions` and `observedGeneration`"
-            )),
-            "{found:?}"
-        );
-        assert_eq!(store.writes(), before);
     }
 
     #[test]

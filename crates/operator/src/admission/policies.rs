@@ -220,8 +220,8 @@ fn limit_warning(limit: &Limit, rendered: &Rendered) -> String {
         reason,
     } = limit;
     let field = at.as_ref().map_or("spec", |at| rendered.field(at));
-    let first = if *count > 1 { "first of them" } else { "it" };
-    format!("{backend} does not enforce {what} ({count}; {first} at {field}): {reason}")
+    let first = if *count > 1 { "the first " } else { "" };
+    format!("{backend} does not enforce {what} ({count}, {first}at {field}): {reason}")
 }
 
 fn shadowed_warning(shadowed: &Shadowed, rendered: &Rendered) -> String {

@@ -290,68 +290,69 @@ mod tests {
 
     #[test]
     fn replicas_that_start_together_show_the_same_certificate() {
-        let store = store();
-        let (one, two) = (keeper(&store), keeper(&store));
-        let (mut of_one, mut of_two) = (Stored::default(), Stored::default());
         block_on(async {
+            let store = store();
+            let (one, two) = (keeper(&store), keeper(&store));
+            let (mut of_one, mut of_two) = (Stored::default(), Stored::default());
             let rounds = tokio::join!(one.round(&mut of_one, NOW), two.round(&mut of_two, NOW));
             assert!(rounds.0.is_ok() && rounds.1.is_ok(), "{rounds:?}");
+            assert!(of_one == of_two && !of_one.certificate.is_empty());
+            assert!(one.shown.is_there() && two.shown.is_there());
+            assert_eq!(bundle(&store), STANDARD.encode(&of_one.authorities));
+            let writes = store.writes();
+            let made = writes.iter().filter(|it| it.contains("secrets")).count();
+            assert_eq!(made, 1, "{writes:?}");
         });
-        assert!(of_one == of_two && !of_one.certificate.is_empty());
-        assert!(one.shown.is_there() && two.shown.is_there());
-        assert_eq!(bundle(&store), STANDARD.encode(&of_one.authorities));
-        let made = store
-            .writes()
-            .iter()
-            .filter(|it| it.contains("secrets"))
-            .count();
-        assert_eq!(made, 1, "{:?}", store.writes());
     }
 
     #[test]
     fn what_is_in_order_is_not_written_again() {
-        let store = store();
-        let keeper = keeper(&store);
-        let mut shown = Stored::default();
-        block_on(keeper.round(&mut shown, NOW)).unwrap();
-        let before = store.writes();
-        block_on(keeper.round(&mut shown, NOW + DAY)).unwrap();
-        assert_eq!(store.writes(), before);
+        block_on(async {
+            let store = store();
+            let keeper = keeper(&store);
+            let mut shown = Stored::default();
+            keeper.round(&mut shown, NOW).await.unwrap();
+            let before = store.writes();
+            keeper.round(&mut shown, NOW + DAY).await.unwrap();
+            assert_eq!(store.writes(), before);
+        });
     }
 
     #[test]
     fn a_rotation_goes_through_the_secret_and_the_configurations() {
-        let store = store();
-        let keeper = keeper(&store);
-        let mut shown = Stored::default();
-        block_on(keeper.round(&mut shown, NOW)).unwrap();
-        let old = shown.clone();
-        block_on(keeper.round(&mut shown, NOW + 61 * DAY)).unwrap();
-        assert_eq!(shown.certificate, old.certificate);
-        assert_eq!(bundle(&store), STANDARD.encode(&shown.authorities));
-        assert!(
-            shown.authorities.starts_with(&old.authorities) && shown.authorities != old.authorities
-        );
-        block_on(keeper.round(&mut shown, NOW + 61 * DAY + 600)).unwrap();
-        assert_ne!(shown.certificate, old.certificate);
-        block_on(keeper.round(&mut shown, NOW + 63 * DAY)).unwrap();
-        assert!(!shown.authorities.contains(&old.authorities));
-        assert_eq!(bundle(&store), STANDARD.encode(&shown.authorities));
+        block_on(async {
+            let store = store();
+            let keeper = keeper(&store);
+            let mut shown = Stored::default();
+            keeper.round(&mut shown, NOW).await.unwrap();
+            let old = shown.clone();
+            keeper.round(&mut shown, NOW + 61 * DAY).await.unwrap();
+            assert_eq!(shown.certificate, old.certificate);
+            assert_eq!(bundle(&store), STANDARD.encode(&shown.authorities));
+            let both = &shown.authorities;
+            assert!(both.starts_with(&old.authorities) && *both != old.authorities);
+            let settled = NOW + 61 * DAY + 600;
+            keeper.round(&mut shown, settled).await.unwrap();
+            assert_ne!(shown.certificate, old.certificate);
+            keeper.round(&mut shown, NOW + 63 * DAY).await.unwrap();
+            assert!(!shown.authorities.contains(&old.authorities));
+            assert_eq!(bundle(&store), STANDARD.encode(&shown.authorities));
+        });
     }
 
     #[test]
     fn a_secret_that_is_damaged_is_repaired_and_nothing_else_of_it_is_touched() {
-        let store = store();
-        let metadata = json!({ "name": "gorget-webhook-tls", "labels": { "a": "b" } });
-        store.put(
-            SECRET,
-            json!({ "metadata": metadata, "data": { "tls.crt": "%%" } }),
-        );
-        let keeper = keeper(&store);
-        let mut shown = Stored::default();
-        block_on(keeper.round(&mut shown, NOW)).unwrap();
-        assert!(keeper.shown.is_there());
-        let secret = store.get(SECRET).unwrap();
-        assert_eq!(secret["metadata"]["labels"]["a"], "b");
+        block_on(async {
+            let store = store();
+            let metadata = json!({ "name": "gorget-webhook-tls", "labels": { "a": "b" } });
+            let secret = json!({ "metadata": metadata, "data": { "tls.crt": "%%" } });
+            store.put(SECRET, secret);
+            let keeper = keeper(&store);
+            let mut shown = Stored::default();
+            keeper.round(&mut shown, NOW).await.unwrap();
+            assert!(keeper.shown.is_there());
+            let secret = store.get(SECRET).unwrap();
+            assert_eq!(secret["metadata"]["labels"]["a"], "b");
+        });
     }
 }
