@@ -188,6 +188,16 @@ impl Agent {
         })
     }
 
+    /// The next alert, log or message.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub fn next_event(&mut self) -> Value {
+        self.alerts
+            .wait("an event", |line| serde_json::from_str(line).ok())
+    }
+
     /// The next alert about this resource; alerts about others are passed over.
     ///
     /// # Panics
