@@ -16,6 +16,7 @@
 
 mod actor;
 mod agent;
+#[cfg(feature = "cluster")]
 pub mod cluster;
 mod container;
 pub mod files;
