@@ -3,10 +3,13 @@
 //! alerts depend on none of it.
 #![cfg(test)]
 
+mod status_of;
+
 use gorget_vmtest::perl::{RING, perl};
 use gorget_vmtest::{Actor, Agent, Container, Containerd, Done, Operation, alert_field};
 use libbpf_rs::query::{LinkInfoIter, ProgInfoIter};
 use serde_json::Value;
+use status_of::status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -28,7 +31,11 @@ impl Seen {
         all.extend(labels);
         let (container, mut actor) = Actor::in_container("seen", &all);
         assert_eq!(actor.start_subject("/actor"), Done::Passed);
-        agent.wait_until_known("seen");
+        let socket = agent.socket();
+        agent.wait_until("the container is known", || {
+            let workloads = status(socket).workloads;
+            workloads.iter().any(|workload| workload.name == "seen")
+        });
         Self { actor, container }
     }
 

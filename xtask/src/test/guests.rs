@@ -26,7 +26,7 @@ const COMMAND: &str = "failed=0; for t in PATTERN; do \
     ./$t --test-threads=1 --color=never || failed=1; ./gorgetd --uninstall || failed=1; done; exit $failed";
 
 /// Tests that repeat things, and what makes both guests of the default run last about as long.
-const LASTING: &str = "t_survival t_switching t_churn t_storm";
+const LASTING: &str = "t_survival t_switching t_churn t_storm t_visibility";
 
 /// Tests that need runtimes newer than bookworm's.
 const NEWER: &str = "t_nri";
