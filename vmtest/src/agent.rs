@@ -3,15 +3,12 @@
 
 use crate::lines::Lines;
 use crate::{JOB, TIMEOUT, only_in_the_guest};
-use gorget_telemetry::Client;
-use gorget_telemetry::proto::v1::AgentStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
-use tokio::runtime::{Builder, Runtime};
 
 /// Socket of the feed.
 const SOCKET: &str = "/run/gorget/test.sock";
@@ -139,18 +136,6 @@ impl Agent {
         }
     }
 
-    /// Waits until the agent has done for a container what it does for one that it learned of.
-    ///
-    /// # Panics
-    ///
-    /// When it does not come to that.
-    pub fn wait_until_known(&mut self, container: &str) {
-        self.wait_until(&format!("`{container}` is known"), || {
-            let workloads = status(SOCKET).workloads;
-            workloads.iter().any(|workload| workload.name == container)
-        });
-    }
-
     /// Writes a policy file the way an editor does: beside it, then moved over it.
     ///
     /// # Panics
@@ -186,6 +171,16 @@ impl Agent {
             // Messages have no operation.
             value.get("Operation").is_some().then_some(value)
         })
+    }
+
+    /// The next alert, log or message.
+    ///
+    /// # Panics
+    ///
+    /// When none comes.
+    pub fn next_event(&mut self) -> Value {
+        self.alerts
+            .wait("an event", |line| serde_json::from_str(line).ok())
     }
 
     /// The next alert about this resource; alerts about others are passed over.
@@ -331,29 +326,6 @@ fn gorgetd(option: &str) {
     let ended = started(command.arg(option).stderr(Stdio::null())).wait();
     if !ended.is_ok_and(|status| status.success()) {
         fail(&format!("`gorgetd {option}` fails"));
-    }
-}
-
-/// What the agent at `socket` answers when it is asked for everything.
-///
-/// # Panics
-///
-/// When it does not answer.
-pub fn status(socket: &str) -> AgentStatus {
-    let answer = runtime().block_on(async {
-        let mut client = Client::connect(Path::new(socket)).await?;
-        anyhow::Ok(client.status().await?)
-    });
-    match answer {
-        Ok(status) => status,
-        Err(error) => fail(&format!("asking gorgetd for its status: {error:#}")),
-    }
-}
-
-fn runtime() -> Runtime {
-    match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => fail(&format!("starting a runtime: {error}")),
     }
 }
 

@@ -3,8 +3,7 @@
 //!
 //! The tests in `tests/` run as root in a throw-away guest, one after the other, and drive the agent
 //! as its users do: a policy directory goes in, JSON lines come out, containers are started by a real
-//! containerd. Of the agent nothing is linked but the
-//! client of its services. Outside the guest they refuse to run.
+//! containerd. Nothing of the agent is linked. Outside the guest they refuse to run.
 //!
 //! Waiting is always for a condition: a line the agent says, an alert that must come. [`TIMEOUT`]
 //! only turns a wait that will never end into a failure.
@@ -16,6 +15,7 @@
 
 mod actor;
 mod agent;
+#[cfg(feature = "cluster")]
 pub mod cluster;
 mod container;
 pub mod files;
@@ -26,7 +26,7 @@ pub mod raw_calls;
 mod small_root;
 
 pub use actor::{Actor, Done, Operation};
-pub use agent::{Agent, alert_field, reload, status, uninstall};
+pub use agent::{Agent, alert_field, reload, uninstall};
 pub use container::{Container, Containerd};
 pub use small_root::{packed, small_root};
 

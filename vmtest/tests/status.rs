@@ -2,9 +2,12 @@
 //! What the agent says of itself.
 #![cfg(test)]
 
+mod status_of;
+
 use gorget_telemetry::Client;
 use gorget_telemetry::proto::v1::Costs;
-use gorget_vmtest::{Actor, Agent, Containerd, status};
+use gorget_vmtest::{Actor, Agent, Containerd};
+use status_of::status;
 use std::fs;
 use std::path::Path;
 

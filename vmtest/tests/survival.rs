@@ -249,8 +249,22 @@ fn two_hundred_killed_agents_let_nothing_through_and_lose_no_alert() {
         assert!(times <= tried.get(what).unwrap(), "{what}");
     }
     let sum = |counts: &BTreeMap<_, usize>| counts.values().sum::<usize>();
-    assert_eq!(sum(&told) + lost, sum(&tried));
+    // Killing an agent that protects itself is told, too: for some of that there was no room either.
+    let kills_untold = kills + 1 - kills_told();
+    let accounted = sum(&tried)..=sum(&tried) + kills_untold;
+    let found = sum(&told) + lost;
+    assert!(accounted.contains(&found), "{found} of {accounted:?}");
     assert!(lost <= losses_told(), "{lost} were lost");
+}
+
+/// How many alerts about signals to agents were written.
+fn kills_told() -> usize {
+    let text = fs::read_to_string(ALERTS).unwrap();
+    let different: BTreeSet<&str> = text.lines().collect();
+    let kills = different
+        .iter()
+        .filter(|line| line.contains("lsm=TASK_KILL"));
+    kills.count()
 }
 
 /// The numbers of the markers that were written about.

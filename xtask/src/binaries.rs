@@ -7,7 +7,7 @@
 
 use crate::command;
 use anyhow::{Context as _, Result, bail};
-use cargo_metadata::{Artifact, Message, TargetKind};
+use cargo_metadata::{Artifact, Message, MetadataCommand, Package, TargetKind};
 use std::env;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -52,9 +52,43 @@ pub(crate) fn static_env() -> (String, (String, String)) {
 /// What runs in the guest is optimised: emulation makes everything slow.
 const GUEST: [&str; 2] = ["--profile", "guest"];
 
-/// Builds the agent, the command line tool, the hook and the actor, and those tests whose names fit a
-/// pattern.
-pub(crate) fn build(tests: Option<&str>) -> Result<Binaries> {
+/// Which of the integration tests of `vmtest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tests {
+    None,
+    /// Those that need a feature of the crate's: a cluster.
+    InCluster,
+    /// All others.
+    InGuest,
+}
+
+/// The feature that tests in a cluster need, and what only they use.
+const CLUSTER: &str = "cluster";
+
+/// What cargo is told to build these tests.
+fn selecting(tests: Tests) -> Result<Vec<String>> {
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .context("asking cargo")?;
+    let is_ours = |package: &&Package| package.name.as_str() == "gorget-vmtest";
+    let targets = metadata.packages.iter().filter(is_ours);
+    let targets = targets.flat_map(|package| &package.targets);
+    let mut arguments = Vec::new();
+    for target in targets.filter(|target| target.kind.contains(&TargetKind::Test)) {
+        let in_cluster = target.required_features.iter().any(|it| it == CLUSTER);
+        if in_cluster == (tests == Tests::InCluster) {
+            arguments.extend(["--test".to_owned(), target.name.clone()]);
+        }
+    }
+    if tests == Tests::InCluster {
+        arguments.extend(["--features".to_owned(), CLUSTER.to_owned()]);
+    }
+    Ok(arguments)
+}
+
+/// Builds the agent, the command line tool, the hook and the actor, and tests.
+pub(crate) fn build(tests: Tests) -> Result<Binaries> {
     let packages = [
         "-p",
         "gorget-agent",
@@ -66,17 +100,14 @@ pub(crate) fn build(tests: Option<&str>) -> Result<Binaries> {
         "gorget-vmtest",
     ];
     let artifacts = cargo("build", &[&packages[..], &GUEST, &["--bins"]].concat())?;
-    let tests = if let Some(pattern) = tests {
-        executables(&cargo(
-            "test",
-            &[
-                &["-p", "gorget-vmtest", "--test", pattern, "--no-run"],
-                &GUEST[..],
-            ]
-            .concat(),
-        )?)
-    } else {
-        Vec::new()
+    let tests = match tests {
+        Tests::None => Vec::new(),
+        Tests::InCluster | Tests::InGuest => {
+            let selected = selecting(tests)?;
+            let selected: Vec<_> = selected.iter().map(String::as_str).collect();
+            let package = ["-p", "gorget-vmtest", "--no-run"];
+            executables(&cargo("test", &[&package[..], &GUEST, &selected].concat())?)
+        }
     };
     Ok(Binaries {
         gorgetd: binary(&artifacts, "gorgetd")?,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub(crate) fn run() -> Result<u8> {
     tools::for_building()?;
     println!("building gorgetd and gorget (minutes the first time) ...");
-    let mut files = binaries::build(None)?.programs();
+    let mut files = binaries::build(binaries::Tests::None)?.programs();
     files.push(("demo.sh".to_owned(), PathBuf::from("vmtest/guest/demo.sh")));
     println!("booting the virtual machine ...");
     let job = Job {

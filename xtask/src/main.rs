@@ -206,7 +206,7 @@ fn run_vm(arguments: VmArguments) -> Result<u8> {
     }
     if !arguments.no_build {
         tools::for_building()?;
-        files.extend(binaries::build(None)?.programs());
+        files.extend(binaries::build(binaries::Tests::None)?.programs());
     }
     let vm = Vm {
         kernel: arguments.kernel,
@@ -235,7 +235,7 @@ fn run_cluster(arguments: ClusterArguments) -> Result<u8> {
         Vec::new()
     } else {
         tools::for_building()?;
-        binaries::build(None)?.programs()
+        binaries::build(binaries::Tests::None)?.programs()
     };
     let node = Vm {
         kernel: arguments.kernel,

@@ -217,9 +217,13 @@ fn tidy_up() -> Result<Option<u64>> {
     bail!("{}", problems.join("\n"))
 }
 
+/// What is built for the tests in a cluster only.
+const OF_THE_CLUSTER: [&str; 2] = ["--features", "gorget-vmtest/cluster"];
+
 fn clippy() -> Result<Option<u64>> {
     let all = ["clippy", "--workspace", "--all-targets"];
     let mut lint = static_cargo(&all);
+    lint.args(OF_THE_CLUSTER);
     lint.args(["--", "-D", "warnings"]);
     stream(lint)?;
     Ok(None)
@@ -227,6 +231,7 @@ fn clippy() -> Result<Option<u64>> {
 
 fn doc() -> Result<Option<u64>> {
     let mut doc = static_cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    doc.args(OF_THE_CLUSTER);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     stream(doc)?;
     Ok(None)

@@ -128,8 +128,8 @@ pub(crate) struct Enforcer {
     protection: Protection,
     mode: Mode,
     lateness: Lateness,
-    /// Tasks are to be enrolled once more.
-    enrols_again: bool,
+    /// When tasks are to be enrolled once more, in nanoseconds since boot.
+    enrols_again: Option<u64>,
     /// What denies when the programs only look on.
     apparmor: Option<AppArmor>,
     /// Dropped when all workloads are known, or it is clear that nobody knows.
@@ -216,7 +216,7 @@ impl Enforcer {
             protection,
             mode,
             lateness: Lateness::default(),
-            enrols_again: false,
+            enrols_again: None,
             apparmor,
             all_known: Some(all_known),
             runtimes: BTreeMap::new(),
@@ -269,12 +269,9 @@ impl Enforcer {
                     let (Ok(()) | Err(())) = told.send(());
                 }
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    if std::mem::take(&mut self.enrols_again) {
-                        self.enrol();
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
+            self.enrol_again();
             self.tell_repeats();
             self.report_losses();
         }

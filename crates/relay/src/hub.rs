@@ -265,19 +265,29 @@ impl Stream for Subscription {
             self.last = second(&event);
             return Poll::Ready(Some(Delivery::Event(event)));
         }
+        if let Some(lost) = self.newly_lost() {
+            return Poll::Ready(Some(lost));
+        }
+        match self.queue.poll_recv(context) {
+            Poll::Ready(Some(event)) => {
+                self.last = second(&event);
+                Poll::Ready(Some(Delivery::Event(event)))
+            }
+            // What was lost while it waited for nothing.
+            Poll::Ready(None) => Poll::Ready(self.newly_lost()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Subscription {
+    fn newly_lost(&self) -> Option<Delivery> {
         let count = self.lost.untold.swap(0, Ordering::Relaxed);
-        if count > 0 {
-            return Poll::Ready(Some(Delivery::Lost(Lost {
+        (count > 0).then(|| {
+            Delivery::Lost(Lost {
                 count,
                 node: Arc::new(Node::default()),
                 unix_micros: self.last.saturating_mul(1_000_000),
-            })));
-        }
-        let next = self.queue.poll_recv(context);
-        next.map(|event| {
-            event.map(|event| {
-                self.last = second(&event);
-                Delivery::Event(event)
             })
         })
     }

@@ -19,6 +19,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+/// How long outputs may take at the end for what is queued: less than a pod is given to end.
+const LAST_BATCHES: Duration = Duration::from_secs(10);
+
 /// Runs until it is told to stop.
 pub fn run(args: &Args) -> ExitCode {
     tracing_subscriber::fmt()
@@ -48,9 +51,9 @@ fn start(args: &Args) -> Result<()> {
 }
 
 async fn relay(config: ConfigSpec) -> Result<()> {
-    let mut tasks = JoinSet::new();
+    let (mut tasks, mut storing) = (JoinSet::new(), JoinSet::new());
     let hub = Hub::default();
-    let outputs = outputs(&config, &hub, &mut tasks)?;
+    let outputs = outputs(&config, &hub, &mut storing)?;
     let fleet = fleet(&config, &hub, &mut tasks).await?;
     if let Some(address) = config.metrics_listen {
         let listener = TcpListener::bind(address).await;
@@ -81,6 +84,15 @@ async fn relay(config: ConfigSpec) -> Result<()> {
     tracing::info!("the feeds of all agents are at `{}`", config.listen);
     serve(hub, listener, tls, told).await.context("serving")?;
     tasks.shutdown().await;
+    // The hub is closed: outputs end when they have stored what is queued.
+    let stored = async { while storing.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_BATCHES, stored).await.is_err() {
+        let seconds = LAST_BATCHES.as_secs();
+        tracing::error!(
+            "outputs did not take in {seconds} s what was queued for them: it is lost to them, and agents \
+             keep their latest events"
+        );
+    }
     Ok(())
 }
 

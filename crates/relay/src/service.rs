@@ -4,14 +4,14 @@
 use crate::hub::{Delivery, Hub, Wanted};
 use gorget_telemetry::proto::log_service_server::{LogService, LogServiceServer};
 use gorget_telemetry::proto::{self, NonceMessage, ReplyMessage, RequestMessage};
-use gorget_telemetry::{Filter, Lost, Received, Sort, Sorts, Tls};
+use gorget_telemetry::{Lost, Received, Sort, Sorts, Tls, asked_at, asked_filter};
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 /// As agents do.
@@ -36,16 +36,8 @@ pub async fn serve(
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
-    if let Some(Tls {
-        ca,
-        certificate,
-        key,
-    }) = tls
-    {
-        let config = ServerTlsConfig::new()
-            .identity(Identity::from_pem(certificate, key))
-            .client_ca_root(Certificate::from_pem(ca));
-        server = server.tls_config(config)?;
+    if let Some(tls) = tls {
+        server = server.tls_config(tls.of_server())?;
     }
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<LogServiceServer<Feed>>().await;
@@ -69,16 +61,8 @@ impl Feed {
         event: impl Fn(&Received) -> Option<T> + Send + 'static,
         lost: impl Fn(&Lost) -> T + Send + 'static,
     ) -> Result<Response<Sent<T>>, Status> {
-        let text = request.into_inner().filter;
-        let filter = Filter::parse(&text);
-        let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if Some(filter.sort()) == other {
-            let sort = filter.sort().name();
-            return Err(Status::invalid_argument(format!(
-                "there are no {name} among `{sort}`; `all` has them"
-            )));
-        }
-        let since = filter.since(now());
+        let filter = asked_filter(request, other)?;
+        let since = filter.since(asked_at());
         let followed = self.0.follow(name, Wanted { sorts, filter }, since);
         let events = followed.map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let messages = events.filter_map(move |delivery| match delivery {
@@ -87,17 +71,6 @@ impl Feed {
         });
         Ok(Response::new(Box::pin(messages)))
     }
-}
-
-/// When a client asks, which its `since` counts from.
-fn now() -> i64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only what a client says of time is compared with it"
-    )]
-    let now = SystemTime::now();
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 const NONE: Sorts = Sorts {

@@ -72,6 +72,7 @@ pub use filter::{Field, Fields, Filter, FilterError, Sort, Wanted};
 pub use follow::{Following, Heard, Marks, Sorts};
 pub use history::Limits;
 pub use json::line;
+pub use log_service::{asked_at, asked_filter};
 pub use metrics::{Metrics, serve_metrics};
 pub use otlp::{Collector, CollectorError, Pace, Sent};
 pub use rotation::{Archive, Rotation};

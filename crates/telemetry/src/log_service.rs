@@ -36,7 +36,7 @@ impl LogFeed {
         event: impl Fn(&Event) -> Option<T> + Send + Sync + 'static,
         lost: impl Fn(&Lost) -> T + Send + Sync + 'static,
     ) -> Result<Response<Sent<T>>, Status> {
-        let since = wanted.filter.since(now());
+        let since = wanted.filter.since(asked_at());
         let events = self.feeder.follow(name, wanted, since);
         let events = events.map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let stopping = self.stopping.clone();
@@ -46,8 +46,8 @@ impl LogFeed {
     }
 }
 
-/// When a client asks, which its `since` counts from.
-fn now() -> i64 {
+/// When a client asks, which its `since` counts from, in microseconds since 1970.
+pub fn asked_at() -> i64 {
     #[expect(
         clippy::disallowed_methods,
         reason = "only what a client says of time is compared with it"
@@ -116,9 +116,18 @@ impl<T> Stream for Forwarded<T> {
     }
 }
 
+/// What a client of the `LogService` asks for. `other` is the sort that its stream has nothing of.
+///
 /// COMPAT: KubeArmor ends the stream at once, without an error, for a filter it does not know. A
 /// client that asks for the wrong thing should learn it.
-fn filter(request: Request<RequestMessage>, other: Option<Sort>) -> Result<Filter, Status> {
+///
+/// # Errors
+///
+/// `InvalidArgument`, with the reason, when the filter cannot be read or is the other sort.
+pub fn asked_filter(
+    request: Request<RequestMessage>,
+    other: Option<Sort>,
+) -> Result<Filter, Status> {
     let filter = Filter::parse(&request.into_inner().filter);
     let filter = filter.map_err(|error| Status::invalid_argument(error.to_string()))?;
     if Some(filter.sort()) == other {
@@ -154,7 +163,7 @@ impl LogService for LogFeed {
     ) -> Result<Response<Self::WatchMessagesStream>, Status> {
         let wanted = Wanted {
             messages: true,
-            ..Wanted::nothing(filter(request, None)?)
+            ..Wanted::nothing(asked_filter(request, None)?)
         };
         let event = |event: &Event| match event {
             Event::Message(message) => Some(convert::message(message)),
@@ -170,7 +179,7 @@ impl LogService for LogFeed {
     ) -> Result<Response<Self::WatchAlertsStream>, Status> {
         let wanted = Wanted {
             alerts: true,
-            ..Wanted::nothing(filter(request, Some(Sort::System))?)
+            ..Wanted::nothing(asked_filter(request, Some(Sort::System))?)
         };
         let event = |event: &Event| match event {
             Event::Alert(alert) => Some(convert::alert(alert)),
@@ -186,7 +195,7 @@ impl LogService for LogFeed {
     ) -> Result<Response<Self::WatchLogsStream>, Status> {
         let wanted = Wanted {
             logs: true,
-            ..Wanted::nothing(filter(request, Some(Sort::Policy))?)
+            ..Wanted::nothing(asked_filter(request, Some(Sort::Policy))?)
         };
         let event = |event: &Event| match event {
             Event::Log(log) => Some(convert::log(log)),

@@ -23,6 +23,15 @@ pub struct Tls {
     pub key: Vec<u8>,
 }
 
+impl Tls {
+    /// What a server is configured with.
+    pub fn of_server(self) -> ServerTlsConfig {
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(self.certificate, self.key))
+            .client_ca_root(Certificate::from_pem(self.ca))
+    }
+}
+
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tls")
@@ -61,15 +70,8 @@ impl Tcp {
     /// When it cannot be opened, or `tls` cannot be used.
     pub async fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self, ListenError> {
         let mut server = Server::builder();
-        if let Some(Tls {
-            ca,
-            certificate,
-            key,
-        }) = tls
-        {
-            let config = ServerTlsConfig::new()
-                .identity(Identity::from_pem(certificate, key))
-                .client_ca_root(Certificate::from_pem(ca));
+        if let Some(tls) = tls {
+            let config = tls.of_server();
             server = server.tls_config(config).map_err(ListenError::Tls)?;
         }
         let listener = TcpListener::bind(address).await;

@@ -5,6 +5,7 @@
 //! take little longer than one. Their lines are told apart by the kernel in front. A guest that fails
 //! does not end the others: what they find would be found next anyway.
 
+use crate::binaries::Tests;
 use crate::kernel_support::FOUND;
 use crate::vm::{Job, Kernel, Line, Outcome, Suite, Vm};
 use crate::{binaries, cluster, vm};
@@ -205,16 +206,16 @@ pub(super) fn run(guests: &[Guest]) -> Result<Vec<Ended>> {
 
 /// What the tests need in the guest.
 fn files() -> Result<Vec<(String, PathBuf)>> {
-    let mut files = programs("*")?;
+    let mut files = programs(Tests::InGuest)?;
     files.push(("conformance".to_owned(), PathBuf::from("conformance")));
     files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
     files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
     Ok(files)
 }
 
-/// The project's programs, and those tests whose names fit a pattern.
-fn programs(pattern: &str) -> Result<Vec<(String, PathBuf)>> {
-    let built = binaries::build(Some(pattern))?;
+/// The project's programs, and tests.
+fn programs(tests: Tests) -> Result<Vec<(String, PathBuf)>> {
+    let built = binaries::build(tests)?;
     if built.tests.is_empty() {
         bail!("there are no tests for the virtual machine");
     }
@@ -238,7 +239,7 @@ pub(super) fn in_cluster() -> Result<u64> {
             .replace("PATTERN", "t_cluster")
             .replace("EXCEPT", "")
     );
-    let mut files = programs("cluster")?;
+    let mut files = programs(Tests::InCluster)?;
     files.push(("crds".to_owned(), PathBuf::from("deploy/crds")));
     count(&cluster::test(files, &command)?)
 }

@@ -19,6 +19,8 @@ const UNTRACKED: &str = "kube-system,kubearmor";
     expecting = "`auto`, `off`, or a mapping with `kubeconfig`, `context`, `node`"
 )]
 pub(crate) enum KubernetesSpec {
+    /// What YAML takes `off` and `on` for.
+    Switch(bool),
     Word(String),
     At(KubeconfigSpec),
 }
@@ -60,6 +62,10 @@ impl ClusterSettings {
     ) -> Result<Option<Self>, KubernetesSpecError> {
         let (access, node) = match spec {
             None => (in_cluster(), None),
+            Some(KubernetesSpec::Switch(false)) => (None, None),
+            Some(KubernetesSpec::Switch(true)) => {
+                return Err(KubernetesSpecError::Word("on".to_owned()));
+            }
             Some(KubernetesSpec::Word(word)) => match word.as_str() {
                 "auto" => (in_cluster(), None),
                 "off" | "none" => (None, None),

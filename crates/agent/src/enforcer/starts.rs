@@ -15,6 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long after a container's tasks were enrolled they are enrolled once more.
+const ENROLS_AGAIN_NS: u64 = 1_000_000_000;
+
 /// Who tells of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Teller {
@@ -161,8 +164,7 @@ impl Enforcer {
         );
         // Tasks that run in it already are members before it is said that the rules are in force.
         self.enrol();
-        // A child that is being made now has a parent that was no member yet, and cannot be visited yet.
-        self.enrols_again = true;
+        self.enrols_again = Some(clock::boot_ns().saturating_add(ENROLS_AGAIN_NS));
         let done = self.apply(index);
         self.show(index);
         self.tell_lateness(index, cgroup.id, waits);
@@ -200,6 +202,15 @@ impl Enforcer {
             }
         }
         self.apply(index)
+    }
+
+    /// A child that was being made while the others were enrolled had a parent that was no member yet, and
+    /// could not be visited yet: it is enrolled now.
+    pub(super) fn enrol_again(&mut self) {
+        if self.enrols_again.is_some_and(|at| clock::boot_ns() >= at) {
+            self.enrols_again = None;
+            self.enrol();
+        }
     }
 
     fn id_of(&self, index: WorkloadIndex) -> String {
