@@ -133,8 +133,8 @@ struct Condition {
 struct Rules<'s> {
     spec: &'s MetaSpec,
     copied: &'s mut Copied,
-    /// The first rule with each condition: its line and action.
-    named: HashMap<Condition, (u32, Action)>,
+    /// The first rule with each condition: its field and action.
+    named: HashMap<Condition, (String, Action)>,
     list: Vec<Rule>,
 }
 
@@ -199,15 +199,16 @@ impl Rules<'_> {
             modifiers: rule.modifiers,
             allowed_arguments: rule.allowed_arguments.clone(),
         };
-        let Some((line, action)) = self.named.get(&condition) else {
-            self.named.insert(condition, (rule.at.line, rule.action));
+        let Some((first, action)) = self.named.get(&condition) else {
+            let field = entry.field.to_string();
+            self.named.insert(condition, (field, rule.action));
             return;
         };
         if *action == rule.action {
-            let reason = format!("says the same as the rule in line {line}");
+            let reason = format!("says the same as {first}");
             problems.warning(entry.at, entry.field, reason, "one of them is enough");
         } else {
-            let reason = format!("contradicts the rule in line {line}, which says {action:?}");
+            let reason = format!("contradicts {first}, which says {action:?}");
             let winner = rule.action.max(*action);
             problems.warning(entry.at, entry.field, reason, format!("{winner:?} wins"));
         }

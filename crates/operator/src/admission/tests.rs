@@ -117,6 +117,7 @@ fn what_a_backend_does_not_enforce_and_what_never_decides_is_a_warning() {
               "allowed": true,
               "uid": "705ab4f5",
               "warnings": [
+                "spec.file.matchPaths[1]: says the same as spec.file.matchPaths[0] (one of them is enough)",
                 "AppArmor does not enforce rules about DNS queries (1, at spec.network.matchDNSQueries[0]): a profile does not see what is sent",
                 "spec.file.matchPaths[1]: this file rule never decides anything: hidden by spec.file.matchPaths[0]"
               ]

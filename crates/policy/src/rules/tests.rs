@@ -532,10 +532,10 @@ fn rules_about_the_same_are_doubtful() {
 "
         ),
         [
-            "p.yaml:8:7: warning: spec.network.matchProtocols[1]: says the same as the rule in line \
-             7 (one of them is enough)",
-            "p.yaml:9:7: warning: spec.network.matchProtocols[2]: contradicts the rule in line 8, \
-             which says Block (Block wins)",
+            "p.yaml:8:7: warning: spec.network.matchProtocols[1]: says the same as \
+             spec.network.matchProtocols[0] (one of them is enough)",
+            "p.yaml:9:7: warning: spec.network.matchProtocols[2]: contradicts \
+             spec.network.matchProtocols[1], which says Block (Block wins)",
         ]
     );
 }
