@@ -66,7 +66,7 @@ fn a_certificate_that_waited_too_long_is_prepared_anew() {
     let due = NOW + VALID - RENEW + 1;
     let prepared = stepped(Some(&first()), due, false, &Step::Prepare);
     // Configurations could not be written for a long time, and the first one is not over yet.
-    let mut waiting = prepared.clone();
+    let mut waiting = prepared;
     waiting.next.as_mut().unwrap().certificate = waiting.certificate.clone();
     let again = stepped(Some(&waiting), due + DAY, true, &Step::Prepare);
     assert_eq!(count(&again.authorities), 2);

@@ -107,7 +107,7 @@ impl Candidate {
             (Step::Renew, Some(lease)) => {
                 let mut renewed = next(record.transitions);
                 if let Some(acquired) = lease.pointer("/spec/acquireTime") {
-                    renewed["acquireTime"] = acquired.clone();
+                    renewed = with(renewed, "acquireTime", acquired.clone());
                 }
                 let lease = with(lease, "spec", renewed);
                 self.leases.replace(&self.name, &lease).await?
