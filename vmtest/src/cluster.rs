@@ -26,6 +26,8 @@ const ADMIN: &str = "/job/cluster/admin.kubeconfig";
 pub const FOR_AGENT: &str = "/job/cluster/agent.kubeconfig";
 /// What of the API is installed in every cluster that has Gorget.
 const CRDS: &str = "/job/crds";
+/// The rest of what is installed.
+const MANIFESTS: &str = "/job/manifests";
 
 /// An image of busybox alone, with `/data/secret`, `/data/other` and `/data/third`.
 pub const IMAGE: &str = "docker.io/library/busybox:1";
@@ -50,32 +52,6 @@ impl std::fmt::Debug for ClientOf {
         f.write_str("a client")
     }
 }
-
-/// What is installed for the agent: what it may do, and no more.
-const RIGHTS: [(&str, &str); 3] = [
-    ("/api/v1/namespaces/gorget", "
-apiVersion: v1
-kind: Namespace
-metadata: {name: gorget}
-"),
-    ("/apis/rbac.authorization.k8s.io/v1/clusterroles/gorget-agent", "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: gorget-agent}
-rules:
-- {apiGroups: [''], resources: [pods, nodes, namespaces, configmaps], verbs: [get, list, watch]}
-- apiGroups: [security.kubearmor.com]
-  resources: [kubearmorpolicies, kubearmorclusterpolicies, kubearmorhostpolicies, kubearmornetworkpolicies]
-  verbs: [get, list, watch]
-"),
-    ("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/gorget-agent", "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: gorget-agent}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: gorget-agent}
-subjects: [{kind: ServiceAccount, namespace: gorget, name: gorget}]
-"),
-];
 
 impl Cluster {
     /// Connects as somebody who may do everything, and installs the kinds of policies and the agent's rights.
@@ -119,9 +95,34 @@ impl Cluster {
                 condition(crd, "Established").then_some(())
             });
         }
-        for (path, text) in RIGHTS {
-            self.apply(path, text);
+        // Tests start the agent themselves, with the rights of its pod.
+        let rights = manifest("gorget.yaml").into_iter();
+        for object in rights.filter(|object| field(object, "kind") != "DaemonSet") {
+            self.apply(&path_of(&object), &object.to_string());
         }
+    }
+
+    /// Installs what manifests say; the relay stays away, as nobody has an image of it here.
+    ///
+    /// # Panics
+    ///
+    /// When something is refused.
+    pub fn install_all(&self, files: &[&str]) -> Installed<'_> {
+        let objects = files.iter().flat_map(|file| manifest(file));
+        let relay = json!("gorget-relay");
+        let is_run = |object: &Value| {
+            field(object, "kind") != "Deployment"
+                || object.pointer("/metadata/name") != Some(&relay)
+        };
+        let objects = objects.filter(is_run).map(with_the_nodes_network);
+        let installed = Installed {
+            cluster: self,
+            objects: objects.collect(),
+        };
+        for object in installed.objects() {
+            self.apply(&path_of(object), &object.to_string());
+        }
+        installed
     }
 
     /// An object, if there is one.
@@ -143,10 +144,23 @@ impl Cluster {
     ///
     /// When it is refused.
     pub fn apply(&self, path: &str, text: &str) {
+        if let Err(why) = self.try_to_apply(path, text) {
+            fail(&format!("applying {path}: {why}"));
+        }
+    }
+
+    /// As [`Cluster::apply`]; gives why it was refused.
+    ///
+    /// # Errors
+    ///
+    /// What the API server says.
+    pub fn try_to_apply(&self, path: &str, text: &str) -> Result<(), String> {
         let path_and_query = format!("{path}?fieldManager=vmtest&force=true");
         let patch = "application/apply-patch+yaml";
-        if let Err(error) = self.ask(Method::PATCH, &path_and_query, patch, text) {
-            fail(&format!("applying {path}: {error}"));
+        match self.ask(Method::PATCH, &path_and_query, patch, text) {
+            Ok(_) => Ok(()),
+            Err(Error::Api(status)) => Err(status.message),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -301,6 +315,100 @@ impl Cluster {
             .unwrap_or_else(|error| fail(&format!("asking for {path}: {error}")));
         self.runtime.block_on(self.client.0.request(request))
     }
+}
+
+/// Where the API server is for who has the node's network: QEMU's address of the host, and the port of the
+/// kubeconfigs.
+fn api_server() -> (String, String) {
+    let text =
+        fs::read_to_string(ADMIN).unwrap_or_else(|error| fail(&format!("`{ADMIN}`: {error}")));
+    let config: Value = serde_json::from_str(&text).unwrap_or_default();
+    let server = config.pointer("/clusters/0/cluster/server");
+    let server = server.and_then(Value::as_str).unwrap_or_default();
+    match server.trim_start_matches("https://").split_once(':') {
+        Some((host, port)) => (host.to_owned(), port.to_owned()),
+        None => fail(&format!("`{ADMIN}` has no server: {text}")),
+    }
+}
+
+/// Objects of the manifests, deleted when this is dropped.
+#[derive(Debug)]
+pub struct Installed<'a> {
+    cluster: &'a Cluster,
+    objects: Vec<Value>,
+}
+
+impl Installed<'_> {
+    /// As they were written.
+    pub fn objects(&self) -> &[Value] {
+        &self.objects
+    }
+
+    /// Waits until all pods of a workload resource are ready.
+    ///
+    /// # Panics
+    ///
+    /// When they are not.
+    pub fn wait_until_ready(&self, kind: &str, name: &str) {
+        let is_it = |object: &&Value| {
+            field(object, "kind") == kind && object.pointer("/metadata/name") == Some(&json!(name))
+        };
+        let object = self.objects.iter().find(is_it);
+        let object = object.unwrap_or_else(|| fail(&format!("there is no {kind} `{name}`")));
+        self.cluster
+            .wait_for(&path_of(object), &format!("{name} to be ready"), |object| {
+                let ready = |key| object.pointer(key).and_then(Value::as_u64);
+                (ready("/status/numberReady") == Some(1)
+                    || ready("/status/readyReplicas") == Some(1))
+                .then_some(())
+            });
+    }
+}
+
+impl Drop for Installed<'_> {
+    fn drop(&mut self) {
+        // What failed before is what counts.
+        if std::thread::panicking() {
+            return;
+        }
+        for object in self.objects.iter().rev() {
+            if matches!(
+                field(object, "kind"),
+                "DaemonSet" | "Deployment" | "ValidatingWebhookConfiguration"
+            ) {
+                self.cluster.delete(&path_of(object));
+            }
+        }
+        let pods = "/api/v1/namespaces/gorget/pods";
+        self.cluster
+            .wait_for(pods, "the end of Gorget's pods", |pods| {
+                let items = pods.get("items")?.as_array()?;
+                items.is_empty().then_some(())
+            });
+    }
+}
+
+/// A workload resource of the manifests, for pods on a node without a network of their own.
+fn with_the_nodes_network(mut object: Value) -> Value {
+    let (host, port) = api_server();
+    let found = [
+        json!({"name": "KUBERNETES_SERVICE_HOST", "value": host}),
+        json!({"name": "KUBERNETES_SERVICE_PORT", "value": port}),
+    ];
+    if let Some(spec) = object.pointer_mut("/spec/template/spec") {
+        if let Some(spec) = spec.as_object_mut() {
+            spec.insert("hostNetwork".to_owned(), json!(true));
+        }
+        let environment = spec.pointer_mut("/containers/0/env");
+        if let Some(environment) = environment.and_then(Value::as_array_mut) {
+            environment.extend(found);
+        }
+    }
+    // Two would want the same ports.
+    if let Some(replicas) = object.pointer_mut("/spec/replicas") {
+        *replicas = json!(1);
+    }
+    object
 }
 
 /// What every pod here has: this node, and its network.
@@ -543,6 +651,39 @@ fn condition(object: &Value, kind: &str) -> bool {
         let is = |key: &str, value: &str| condition.get(key).is_some_and(|found| found == value);
         is("type", kind) && is("status", "True")
     })
+}
+
+/// The objects of one of the files that are shipped.
+///
+/// # Panics
+///
+/// When it cannot be read.
+pub fn manifest(file: &str) -> Vec<Value> {
+    let file = format!("{MANIFESTS}/{file}");
+    let text = fs::read_to_string(&file)
+        .unwrap_or_else(|error| fail(&format!("reading `{file}`: {error}")));
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| fail(&format!("`{file}`: {error}")))
+}
+
+/// Where an object is in the API.
+pub fn path_of(object: &Value) -> String {
+    let version = match field(object, "apiVersion") {
+        "v1" => "/api/v1".to_owned(),
+        group => format!("/apis/{group}"),
+    };
+    let namespace = match object.pointer("/metadata/namespace") {
+        Some(Value::String(namespace)) => format!("namespaces/{namespace}/"),
+        _ => String::new(),
+    };
+    let kind = field(object, "kind").to_lowercase();
+    let name = object.pointer("/metadata/name").and_then(Value::as_str);
+    let name = name.unwrap_or_else(|| fail(&format!("no name: {object:#}")));
+    format!("{version}/{namespace}{kind}s/{name}")
+}
+
+fn field<'a>(object: &'a Value, key: &str) -> &'a str {
+    let value = object.get(key).and_then(Value::as_str);
+    value.unwrap_or_else(|| fail(&format!("no `{key}`: {object:#}")))
 }
 
 fn crd(name: &str) -> String {

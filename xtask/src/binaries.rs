@@ -22,6 +22,8 @@ pub(crate) struct Binaries {
     pub(crate) hook: PathBuf,
     /// Performs operations inside workloads, for the tests.
     pub(crate) actor: PathBuf,
+    /// Only in a cluster.
+    pub(crate) operator: Option<PathBuf>,
     /// The integration tests of `vmtest`, empty unless asked for.
     pub(crate) tests: Vec<PathBuf>,
 }
@@ -29,12 +31,15 @@ pub(crate) struct Binaries {
 impl Binaries {
     /// The programs and their names in a job.
     pub(crate) fn programs(&self) -> Vec<(String, PathBuf)> {
-        vec![
+        let mut programs = vec![
             ("gorgetd".to_owned(), self.gorgetd.clone()),
             ("gorget".to_owned(), self.gorget.clone()),
             ("gorget-hook".to_owned(), self.hook.clone()),
             ("actor".to_owned(), self.actor.clone()),
-        ]
+        ];
+        let operator = self.operator.clone();
+        programs.extend(operator.map(|it| ("gorget-operator".to_owned(), it)));
+        programs
     }
 }
 
@@ -99,7 +104,12 @@ pub(crate) fn build(tests: Tests) -> Result<Binaries> {
         "-p",
         "gorget-vmtest",
     ];
+    let mut packages = packages.to_vec();
+    if tests == Tests::InCluster {
+        packages.extend(["-p", "gorget-operator"]);
+    }
     let artifacts = cargo("build", &[&packages[..], &GUEST, &["--bins"]].concat())?;
+    let operator = binary(&artifacts, "gorget-operator").ok();
     let tests = match tests {
         Tests::None => Vec::new(),
         Tests::InCluster | Tests::InGuest => {
@@ -114,6 +124,7 @@ pub(crate) fn build(tests: Tests) -> Result<Binaries> {
         gorget: binary(&artifacts, "gorget")?,
         hook: binary(&artifacts, "gorget-hook")?,
         actor: binary(&artifacts, "actor")?,
+        operator,
         tests,
     })
 }

@@ -51,14 +51,14 @@ impl Suite {
 }
 
 /// What the guest can reach, and who can reach it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Network {
     /// No card at all.
     None,
     /// This machine's loopback is 10.0.2.2.
     User,
-    /// As well, and a port of this machine's loopback is an address of the guest.
-    Forwarding { from: u16, to: &'static str },
+    /// As well, and ports of this machine's loopback are addresses of the guest.
+    Forwarding(Vec<(u16, &'static str)>),
 }
 
 #[derive(Debug, Clone)]

@@ -329,17 +329,13 @@ CALL(move_mount) BPF_PROG(call_move_mount, const struct path *from, const struct
 	return call_is_about_path(to);
 }
 
-/* What all other calls find their paths by. The first until 6.11, the second since. */
-SEC("fexit/user_path_at_empty")
-int BPF_PROG(call_user_path_at_empty, int dir, const char *name, unsigned int flags,
-	     struct path *path, int *empty, int failed)
-{
-	return failed ? 0 : call_is_about_path(path);
-}
-
-SEC("fexit/user_path_at")
-int BPF_PROG(call_user_path_at, int dir, const char *name, unsigned int flags, struct path *path,
-	     int failed)
+/*
+ * What all other calls find their paths by. KERNEL: fs/namei.c; user_path_at() and
+ * user_path_at_empty() go through it, and since 6.11 not all calls go through those.
+ */
+SEC("fexit/filename_lookup")
+int BPF_PROG(call_filename_lookup, int dir, struct filename *name, unsigned int flags,
+	     struct path *path, struct path *root, int failed)
 {
 	return failed ? 0 : call_is_about_path(path);
 }

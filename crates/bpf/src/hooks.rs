@@ -46,23 +46,6 @@ impl Part {
     }
 }
 
-/// Functions by which the kernel finds paths, each on some kernels only: program, function, the
-/// program at the other.
-const EITHER: [(&str, &str, &str); 2] = [
-    // Until 6.10.
-    (
-        "call_user_path_at_empty",
-        "user_path_at_empty",
-        "call_user_path_at",
-    ),
-    // Since 6.11; before, it was no function of its own.
-    (
-        "call_user_path_at",
-        "user_path_at",
-        "call_user_path_at_empty",
-    ),
-];
-
 /// Hooks that older kernels do without, since when, and what decides there instead.
 const YOUNGER: [(&str, &str); 5] = [
     // 6.2; path_truncate is called for open files, too.
@@ -100,11 +83,7 @@ pub(crate) fn fit(
         .into_iter()
         .filter(|(hook, _)| of_hook(hook).is_none())
         .map(|(name, instead)| LeftOut { name, instead });
-    let other = EITHER
-        .into_iter()
-        .filter(|(_, function, _)| parameters(&btf, function).is_none())
-        .map(|(name, _, instead)| LeftOut { name, instead });
-    let mut left_out: Vec<_> = younger.chain(other).collect();
+    let mut left_out: Vec<_> = younger.collect();
     left_out.retain(|hook| part.has(OsStr::new(hook.name)));
     for mut program in open.progs_mut() {
         if !part.has(program.name()) || left_out.iter().any(|hook| program.name() == hook.name) {

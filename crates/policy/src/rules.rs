@@ -205,7 +205,10 @@ impl Rules<'_> {
             return;
         };
         if *action == rule.action {
-            let reason = format!("says the same as {first}");
+            let reason = match *first == entry.field.to_string() {
+                true => "says something twice".to_owned(),
+                false => format!("says the same as {first}"),
+            };
             problems.warning(entry.at, entry.field, reason, "one of them is enough");
         } else {
             let reason = format!("contradicts {first}, which says {action:?}");

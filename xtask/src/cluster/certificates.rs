@@ -20,6 +20,8 @@ const OPENSSL: Tool = Tool {
     package: "openssl",
 };
 
+const FEED: &str = "feed";
+
 /// A cluster does not live that long.
 const DAYS: &str = "2";
 
@@ -42,6 +44,11 @@ basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectAltName = IP:127.0.0.1, IP:10.0.2.2, IP:10.96.0.1, DNS:localhost, DNS:kubernetes.default.svc
+[feed]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth, clientAuth
+subjectAltName = DNS:gorget-agent
 ";
 
 /// Writes everything to `directory`, and what the guest needs to its subdirectory `guest`.
@@ -65,6 +72,9 @@ pub(super) fn make(directory: &Path, port: u16) -> Result<()> {
         "server",
         true,
     )?;
+    // Of agents, and of who asks them.
+    sign(directory, FEED, "/CN=gorget-agent", FEED, true)?;
+    copy_pair(directory, &guest, FEED)?;
     command::run(
         command::new("openssl")
             .args(["genrsa", "-out", "service-accounts.key", "2048"])
@@ -82,7 +92,7 @@ pub(super) fn make(directory: &Path, port: u16) -> Result<()> {
         // The name of the service account that the agent's pod has: it may do what that may.
         (
             "agent",
-            "/O=system:serviceaccounts/CN=system:serviceaccount:gorget:gorget".to_owned(),
+            "/O=system:serviceaccounts/CN=system:serviceaccount:gorget:gorget-agent".to_owned(),
         ),
     ];
     for (name, subject) in clients {
@@ -92,15 +102,21 @@ pub(super) fn make(directory: &Path, port: u16) -> Result<()> {
             kubeconfig(name, "127.0.0.1", port),
         )?;
         if matches!(name, "admin" | "kubelet" | "agent") {
-            for ending in ["crt", "key"] {
-                let file = format!("{name}.{ending}");
-                fs::copy(directory.join(&file), guest.join(&file))?;
-            }
+            copy_pair(directory, &guest, name)?;
             fs::write(
                 guest.join(format!("{name}.kubeconfig")),
                 kubeconfig(name, HOST_OF_GUEST, port),
             )?;
         }
+    }
+    Ok(())
+}
+
+/// Copies a certificate and its key.
+fn copy_pair(from: &Path, to: &Path, name: &str) -> Result<()> {
+    for ending in ["crt", "key"] {
+        let file = format!("{name}.{ending}");
+        fs::copy(from.join(&file), to.join(&file))?;
     }
     Ok(())
 }

@@ -5,8 +5,9 @@
 //! Their files are in a temporary directory, which a child in a session of its own removes when this
 //! process is gone: an interrupt from the terminal does not reach it.
 
+use super::certificates;
 use super::programs::Programs;
-use super::{certificates, tunnel};
+use super::tunnel::{self, Inside};
 use crate::command;
 use crate::packages::{Tool, ensure};
 use crate::vm::{Network, now};
@@ -49,8 +50,8 @@ struct Ports {
     etcd: u16,
     etcd_peers: u16,
     api_server: u16,
-    /// Forwarded to the guest's kubelet.
-    kubelet: u16,
+    /// Forwarded to the guest.
+    inside: Inside,
 }
 
 impl ControlPlane {
@@ -60,7 +61,7 @@ impl ControlPlane {
         let directory = Directory::new()?;
         let ports = Ports::free()?;
         certificates::make(directory.path(), ports.api_server)?;
-        tunnel::serve(directory.path(), ports.kubelet)?;
+        tunnel::serve(directory.path(), ports.inside)?;
         let etcd = etcd(&programs, &ports, directory.path())?;
         let mut api_server = api_server(&programs, &ports, directory.path())?;
         wait_until_ready(&mut api_server, directory.path(), ports.api_server)?;
@@ -102,10 +103,10 @@ impl ControlPlane {
 
     /// What the node's network has to be.
     pub(super) fn network(&self) -> Network {
-        Network::Forwarding {
-            from: self.ports.kubelet,
-            to: tunnel::KUBELET,
-        }
+        Network::Forwarding(vec![
+            (self.ports.inside.kubelet, tunnel::KUBELET),
+            (self.ports.inside.webhook, tunnel::WEBHOOK),
+        ])
     }
 
     /// Certificates and kubeconfigs for the guest.
@@ -138,14 +139,17 @@ impl Ports {
     /// Those that are free now. All are taken before one is let go, so that they differ.
     fn free() -> Result<Self> {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port");
-        let listeners = [listen()?, listen()?, listen()?, listen()?];
-        let [etcd, etcd_peers, api_server, kubelet] =
+        let listeners = [listen()?, listen()?, listen()?, listen()?, listen()?];
+        let [etcd, etcd_peers, api_server, kubelet, webhook] =
             listeners.map(|l| l.local_addr().map(|a| a.port()));
         Ok(Self {
             etcd: etcd?,
             etcd_peers: etcd_peers?,
             api_server: api_server?,
-            kubelet: kubelet?,
+            inside: Inside {
+                kubelet: kubelet?,
+                webhook: webhook?,
+            },
         })
     }
 }

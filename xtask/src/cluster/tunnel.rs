@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The API server's way to the kubelet, which `kubectl exec` and `kubectl logs` take.
+//! The API server's way into the cluster: to the kubelet, which `kubectl exec` and `kubectl logs` take, and to
+//! webhooks.
 //!
-//! The guest's network cannot be reached from here; QEMU forwards one port. The API server asks a proxy on
+//! The guest's network cannot be reached from here; QEMU forwards two ports. The API server asks a proxy on
 //! a Unix socket for connections into its cluster (`CONNECT ADDRESS HTTP/1.1`), and this is the proxy:
-//! what is for the kubelet goes to the forwarded port, everything else where it says.
+//! what is for the kubelet or a service goes to the forwarded port, everything else where it says. There
+//! is one service that it asks: the operator's, whose pod has the node's network.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -16,6 +18,10 @@ use std::thread;
 
 /// The guest's address in QEMU's user network, and the kubelet's port.
 pub(super) const KUBELET: &str = "10.0.2.15:10250";
+/// The operator's port.
+pub(super) const WEBHOOK: &str = "10.0.2.15:9443";
+/// What addresses of services begin with.
+const SERVICES: &str = "10.96.";
 
 /// The file that tells the API server about the proxy.
 pub(super) const SELECTION: &str = "egress.yaml";
@@ -24,8 +30,27 @@ const SOCKET: &str = "tunnel.sock";
 /// More is no request of an API server.
 const LONGEST_REQUEST: usize = 4096;
 
-/// Serves until this process ends. `forwarded` is the port of this machine that is the kubelet's.
-pub(super) fn serve(directory: &Path, forwarded: u16) -> Result<()> {
+/// Ports of this machine that are forwarded to the guest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inside {
+    pub(super) kubelet: u16,
+    pub(super) webhook: u16,
+}
+
+impl Inside {
+    /// Where a connection to an address goes.
+    fn target(self, asked: String) -> String {
+        let port = match asked.as_str() {
+            KUBELET => self.kubelet,
+            service if service.starts_with(SERVICES) => self.webhook,
+            _ => return asked,
+        };
+        format!("127.0.0.1:{port}")
+    }
+}
+
+/// Serves until this process ends.
+pub(super) fn serve(directory: &Path, inside: Inside) -> Result<()> {
     let socket = directory.join(SOCKET);
     let listener = UnixListener::bind(&socket)
         .with_context(|| format!("cannot listen at `{}`", socket.display()))?;
@@ -33,7 +58,7 @@ pub(super) fn serve(directory: &Path, forwarded: u16) -> Result<()> {
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || {
-                if let Err(error) = forward(client, forwarded) {
+                if let Err(error) = forward(client, inside) {
                     eprintln!("a connection into the cluster: {error:#}");
                 }
             });
@@ -56,13 +81,8 @@ fn selection(socket: &Path) -> String {
     .to_string()
 }
 
-fn forward(mut client: UnixStream, forwarded: u16) -> Result<()> {
-    let asked = address(&request(&mut client)?)?;
-    let target = if asked == KUBELET {
-        format!("127.0.0.1:{forwarded}")
-    } else {
-        asked
-    };
+fn forward(mut client: UnixStream, inside: Inside) -> Result<()> {
+    let target = inside.target(address(&request(&mut client)?)?);
     let server = match TcpStream::connect(&target) {
         Ok(server) => server,
         Err(error) => {
@@ -116,7 +136,11 @@ mod tests {
     fn what_is_for_the_kubelet_goes_to_the_forwarded_port_both_ways() {
         let place = tempfile::tempdir().unwrap();
         let kubelet = TcpListener::bind("127.0.0.1:0").unwrap();
-        serve(place.path(), kubelet.local_addr().unwrap().port()).unwrap();
+        let inside = Inside {
+            kubelet: kubelet.local_addr().unwrap().port(),
+            webhook: 1,
+        };
+        serve(place.path(), inside).unwrap();
         let mut client = UnixStream::connect(place.path().join(SOCKET)).unwrap();
         write!(client, "CONNECT {KUBELET} HTTP/1.1\r\nHost: x\r\n\r\nping").unwrap();
         let (mut server, _) = kubelet.accept().unwrap();
@@ -128,6 +152,17 @@ mod tests {
         let mut all = String::new();
         client.read_to_string(&mut all).unwrap();
         assert_eq!(all, "HTTP/1.1 200 OK\r\n\r\npong");
+    }
+
+    #[test]
+    fn services_are_the_webhook_and_other_addresses_themselves() {
+        let inside = Inside {
+            kubelet: 1,
+            webhook: 2,
+        };
+        let target = |asked: &str| inside.target(asked.to_owned());
+        assert_eq!(target("10.96.3.4:443"), "127.0.0.1:2");
+        assert_eq!(target("127.0.0.1:80"), "127.0.0.1:80");
     }
 
     #[test]

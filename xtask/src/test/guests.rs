@@ -31,12 +31,12 @@ const LASTING: &str = "t_survival t_switching t_churn t_storm t_visibility";
 /// Tests that need runtimes newer than bookworm's.
 const NEWER: &str = "t_nri";
 
-/// Those, tests of what enforces where BPF LSM is missing, and tests that need a cluster.
-const ELSEWHERE: &str = "t_nri t_apparmor t_cluster";
+/// Those, and tests of what enforces where BPF LSM is missing.
+const ELSEWHERE: &str = "t_nri t_apparmor";
 
 /// What the rest of the default run leaves out.
 const APART: &str =
-    "t_survival t_switching t_churn t_storm t_visibility t_nri t_apparmor t_audit_only t_cluster";
+    "t_survival t_switching t_churn t_storm t_visibility t_nri t_apparmor t_audit_only";
 
 /// The tier of the tests that need a cluster.
 pub(super) const CLUSTER: &str = "vm cluster";
@@ -236,11 +236,16 @@ pub(super) fn in_cluster() -> Result<u64> {
         "export GORGET_KERNEL={}; {}",
         cluster::KERNEL.name(),
         COMMAND
-            .replace("PATTERN", "t_cluster")
+            .replace("PATTERN", "t_cluster t_install")
             .replace("EXCEPT", "")
     );
     let mut files = programs(Tests::InCluster)?;
-    files.push(("crds".to_owned(), PathBuf::from("deploy/crds")));
+    for directory in ["crds", "manifests"] {
+        files.push((
+            directory.to_owned(),
+            PathBuf::from("deploy").join(directory),
+        ));
+    }
     count(&cluster::test(files, &command)?)
 }
 

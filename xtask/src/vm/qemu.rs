@@ -83,7 +83,7 @@ pub(crate) fn command(vm: &Vm, boot: &Boot, job: &Path, output: Option<&Path>) -
     .args(["-drive", &drive(&boot.disk, "cache=unsafe,snapshot=on")])
     .args(["-drive", &drive(&boot.kernel.modules, "readonly=on")])
     .args(["-drive", &drive(job, "readonly=on")]);
-    if let Some(network) = network(vm.network) {
+    if let Some(network) = network(&vm.network) {
         qemu.args(["-netdev", &network, "-device", CARD]);
     }
     if let Some(output) = output {
@@ -93,13 +93,15 @@ pub(crate) fn command(vm: &Vm, boot: &Boot, job: &Path, output: Option<&Path>) -
 }
 
 /// The emulator's side of the card.
-fn network(network: Network) -> Option<String> {
+fn network(network: &Network) -> Option<String> {
     let user = "user,id=host,ipv6=off";
     match network {
         Network::None => None,
         Network::User => Some(user.to_owned()),
-        Network::Forwarding { from, to } => {
-            Some(format!("{user},hostfwd=tcp:127.0.0.1:{from}-{to}"))
+        Network::Forwarding(ports) => {
+            let ports = ports.iter();
+            let forwarded = ports.map(|(from, to)| format!(",hostfwd=tcp:127.0.0.1:{from}-{to}"));
+            Some(forwarded.fold(user.to_owned(), |all, one| all + &one))
         }
     }
 }

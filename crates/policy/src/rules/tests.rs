@@ -523,6 +523,7 @@ fn rules_about_the_same_are_doubtful() {
     - protocol: udp,tcp
     - {protocol: udp, action: Audit}
     - {protocol: udp, fromSource: [{path: /a}]}
+    - protocol: sctp,sctp
   file:
     matchPaths:
     - {path: /a, readOnly: true}
@@ -536,6 +537,8 @@ fn rules_about_the_same_are_doubtful() {
              spec.network.matchProtocols[0] (one of them is enough)",
             "p.yaml:9:7: warning: spec.network.matchProtocols[2]: contradicts \
              spec.network.matchProtocols[1], which says Block (Block wins)",
+            "p.yaml:11:7: warning: spec.network.matchProtocols[4]: says something twice (one of them \
+             is enough)",
         ]
     );
 }

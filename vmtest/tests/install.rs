@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Gorget as a cluster installs it: the manifests of `deploy/`, with images of the programs under test.
+//!
+//! Changed in them is only what this node has not: a network for pods, and with it the address at which
+//! the API server is found.
+#![cfg(test)]
+
+use gorget_vmtest::alert_field;
+use gorget_vmtest::cluster::{Cluster, Held, Installed, NODE, Pod, container};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+const SECRET: &str = "/data/secret";
+const POLICIES: &str = "/apis/security.kubearmor.com/v1";
+
+/// The kernel's numbers, `capability.h`.
+const CAPABILITIES: [(&str, u32); 9] = [
+    ("DAC_READ_SEARCH", 2),
+    ("NET_ADMIN", 12),
+    ("SYS_PTRACE", 19),
+    ("SYS_ADMIN", 21),
+    ("SYS_RESOURCE", 24),
+    ("MAC_ADMIN", 33),
+    ("SYSLOG", 34),
+    ("PERFMON", 38),
+    ("BPF", 39),
+];
+
+fn policy(namespace: &str, name: &str, path: &str) -> (String, String) {
+    let at = format!("{POLICIES}/namespaces/{namespace}/kubearmorpolicies/{name}");
+    let text = format!(
+        "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{selector: {{matchLabels: {{app: web}}}}, file: {{matchPaths: [{{path: {path}}}]}}}}\n"
+    );
+    (at, text)
+}
+
+fn blocked<'a>(cluster: &'a Cluster, namespace: &str) -> (Pod<'a>, Held<'a>) {
+    cluster.namespace(namespace);
+    let spec = json!({"containers": [container("main", &[])]});
+    let pod = cluster.start_pod(namespace, "web", &json!({"app": "web"}), &spec);
+    let (at, text) = policy(namespace, "no-secrets", SECRET);
+    let held = cluster.hold(&at, &text);
+    pod.container("main").wait_until_denied(SECRET);
+    (pod, held)
+}
+
+/// The file that is made of the objects of others: agent, relay, and the certificates between them.
+fn with_relay(cluster: &Cluster) -> Installed<'_> {
+    let read = |file: &str| {
+        let path = Path::new("/job/cluster").join(file);
+        fs::read_to_string(path).unwrap()
+    };
+    let certificates = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "gorget-feed-tls", "namespace": "gorget"},
+        "stringData": {"ca.crt": read("ca.crt"), "tls.crt": read("feed.crt"), "tls.key": read("feed.key")},
+    });
+    cluster.apply(
+        "/api/v1/namespaces/gorget/secrets/gorget-feed-tls",
+        &certificates.to_string(),
+    );
+    cluster.install_all(&["gorget-with-relay.yaml", "gorget-operator.yaml"])
+}
+
+#[test]
+fn the_agents_pod_enforces_with_the_capabilities_of_its_manifest_and_no_other() {
+    let cluster = Cluster::connect();
+    let installed = cluster.install_all(&["gorget.yaml"]);
+    installed.wait_until_ready("DaemonSet", "gorget-agent");
+    let agents = installed.objects().iter();
+    let agent = agents
+        .clone()
+        .find(|object| object["kind"] == "DaemonSet")
+        .unwrap();
+    let may = agent
+        .pointer("/spec/template/spec/containers/0/securityContext/capabilities/add")
+        .unwrap();
+    let expected = may.as_array().unwrap().iter().fold(0_u64, |all, name| {
+        let found = CAPABILITIES.iter().find(|(known, _)| name == known);
+        all | 1 << found.unwrap().1
+    });
+    let status = status_of("gorgetd");
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{set}:")));
+        let found = u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
+        assert_eq!(found, expected, "{set}: {found:x}, {expected:x}");
+    }
+    let no_new = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NoNewPrivs:"));
+    assert_eq!(no_new.unwrap().trim(), "1");
+    let (pod, policy) = blocked(&cluster, "installed");
+    let alert = cluster.wait_for(&pod.path(), "an alert in the agent's log", |_pod| {
+        said("gorget-agent", "agent").into_iter().find(|alert| {
+            alert_field(alert, "NamespaceName") == "installed"
+                && alert_field(alert, "Resource") == SECRET
+        })
+    });
+    for (field, value) in [
+        ("PodName", "web"),
+        ("PolicyName", "no-secrets"),
+        ("Action", "Block"),
+        ("HostName", NODE),
+    ] {
+        assert_eq!(alert_field(&alert, field), value, "{field} in {alert:#}");
+    }
+    drop(policy);
+    pod.container("main").wait_until_allowed(SECRET);
+}
+
+#[test]
+fn the_operator_refuses_with_the_fields_path_and_says_where_a_policy_is_enforced() {
+    let cluster = Cluster::connect();
+    let installed = with_relay(&cluster);
+    installed.wait_until_ready("DaemonSet", "gorget-agent");
+    installed.wait_until_ready("Deployment", "gorget-operator");
+    let hook =
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/gorget-operator";
+    cluster.wait_for(hook, "the operator's certificate", |hook| {
+        let bundle = hook
+            .pointer("/webhooks/0/clientConfig/caBundle")?
+            .as_str()?;
+        (!bundle.is_empty()).then_some(())
+    });
+    let (pod, held) = blocked(&cluster, "operated");
+    let (at, text) = policy("operated", "wrong", "/data/../secret");
+    let why = cluster.try_to_apply(&at, &text).unwrap_err();
+    for part in [
+        "policies.gorget.io",
+        "spec.file.matchPaths[0].path",
+        "`..` component",
+    ] {
+        assert!(why.contains(part), "{part} in {why}");
+    }
+    assert_eq!(cluster.get(&at), None);
+    let (at, _) = policy("operated", "no-secrets", SECRET);
+    let status = cluster.wait_for(&at, "the status of the policy", |policy| {
+        let status = policy.get("status")?;
+        (status.get("status")? == "Enforced").then(|| status.clone())
+    });
+    for (kind, truth) in [
+        ("Accepted", "True"),
+        ("Enforced", "True"),
+        ("Degraded", "False"),
+    ] {
+        let condition = condition(&status, kind);
+        assert_eq!(condition["status"], truth, "{kind}: {status:#}");
+    }
+    assert_eq!(
+        condition(&status, "Enforced")["message"],
+        "1 of 1 nodes",
+        "{status:#}"
+    );
+    drop(held);
+    pod.container("main").wait_until_allowed(SECRET);
+}
+
+fn condition(status: &Value, kind: &str) -> Value {
+    let conditions = status["conditions"].as_array().unwrap().iter();
+    let mut found = conditions.filter(|it| it["type"] == kind);
+    found.next().unwrap().clone()
+}
+
+/// What the kernel says of the process that runs a program.
+fn status_of(program: &str) -> String {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let found = processes.filter_map(|process| {
+        let status = fs::read_to_string(process.path().join("status")).ok()?;
+        status
+            .starts_with(&format!("Name:\t{program}\n"))
+            .then_some(status)
+    });
+    let all: Vec<_> = found.collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.into_iter().next().unwrap()
+}
+
+/// The JSON lines that a container of Gorget's has printed, as the kubelet keeps them.
+fn said(pod: &str, container: &str) -> Vec<Value> {
+    let pods = fs::read_dir("/var/log/pods").unwrap().flatten();
+    let ours = pods.filter(|it| {
+        let name = it.file_name();
+        name.to_string_lossy()
+            .starts_with(&format!("gorget_{pod}-"))
+    });
+    let logs = ours.map(|it| it.path().join(container).join("0.log"));
+    let text: String = logs
+        .filter_map(|log| fs::read_to_string(log).ok())
+        .collect();
+    // Of each line the time, the stream and whether it is a whole one come first.
+    let lines = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
+    lines
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
