@@ -333,6 +333,8 @@ CALL(move_mount) BPF_PROG(call_move_mount, const struct path *from, const struct
  * What all other calls find their paths by. KERNEL: fs/namei.c; user_path_at() and
  * user_path_at_empty() go through it, and since 6.11 not all calls go through those.
  */
+struct filename;
+
 SEC("fexit/filename_lookup")
 int BPF_PROG(call_filename_lookup, int dir, struct filename *name, unsigned int flags,
 	     struct path *path, struct path *root, int failed)
