@@ -28,9 +28,13 @@ pub const FOR_AGENT: &str = "/job/cluster/agent.kubeconfig";
 const CRDS: &str = "/job/crds";
 /// The rest of what is installed.
 const MANIFESTS: &str = "/job/manifests";
+const DOCUMENTATION: &str = "/job/kubernetes.md";
 
 /// An image of busybox alone, with `/data/secret`, `/data/other` and `/data/third`.
 pub const IMAGE: &str = "docker.io/library/busybox:1";
+
+/// An image of some of Debian's programs, each a file of its own.
+pub const DEBIAN: &str = "docker.io/library/gorget-demo:1";
 
 /// Looking again costs the emulated machine what it needs to get there.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -607,6 +611,17 @@ impl InPod {
         });
     }
 
+    /// Runs a program until it says this.
+    ///
+    /// # Panics
+    ///
+    /// When it always says something else.
+    pub fn wait_until_said(&self, command: &[&str], text: &str) {
+        wait(&format!("`{text}` of {command:?} in {self:?}"), || {
+            self.run(command).contains(text).then_some(())
+        });
+    }
+
     /// Reads a file until that is allowed.
     ///
     /// # Panics
@@ -665,6 +680,24 @@ pub fn manifest(file: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap_or_else(|error| fail(&format!("`{file}`: {error}")))
 }
 
+/// The objects that the documentation tells to apply, block by block.
+///
+/// # Panics
+///
+/// When one cannot be read.
+pub fn documented() -> Vec<Vec<Value>> {
+    let text = fs::read_to_string(DOCUMENTATION)
+        .unwrap_or_else(|error| fail(&format!("reading `{DOCUMENTATION}`: {error}")));
+    let blocks = text.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|block| block.split("```").next());
+    blocks
+        .map(|block| {
+            serde_saphyr::from_multiple(block)
+                .unwrap_or_else(|error| fail(&format!("`{DOCUMENTATION}`: {error}")))
+        })
+        .collect()
+}
+
 /// Where an object is in the API.
 pub fn path_of(object: &Value) -> String {
     let version = match field(object, "apiVersion") {
@@ -675,10 +708,11 @@ pub fn path_of(object: &Value) -> String {
         Some(Value::String(namespace)) => format!("namespaces/{namespace}/"),
         _ => String::new(),
     };
-    let kind = field(object, "kind").to_lowercase();
+    let kinds = field(object, "kind").to_lowercase() + "s";
+    let kinds = kinds.replace("policys", "policies");
     let name = object.pointer("/metadata/name").and_then(Value::as_str);
     let name = name.unwrap_or_else(|| fail(&format!("no name: {object:#}")));
-    format!("{version}/{namespace}{kind}s/{name}")
+    format!("{version}/{namespace}{kinds}/{name}")
 }
 
 fn field<'a>(object: &'a Value, key: &str) -> &'a str {

@@ -5,13 +5,16 @@
 //! the API server is found.
 #![cfg(test)]
 
-use gorget_vmtest::alert_field;
-use gorget_vmtest::cluster::{Cluster, Held, Installed, NODE, Pod, container};
+use gorget_vmtest::cluster::{
+    Answer, Cluster, DEBIAN, FOR_AGENT, Held, Installed, NODE, Pod, container, documented, path_of,
+};
+use gorget_vmtest::{Agent, alert_field};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
 const SECRET: &str = "/data/secret";
+const OTHER: &str = "/data/other";
 const POLICIES: &str = "/apis/security.kubearmor.com/v1";
 
 /// The kernel's numbers, `capability.h`.
@@ -158,6 +161,57 @@ fn the_operator_refuses_with_the_fields_path_and_says_where_a_policy_is_enforced
     );
     drop(held);
     pod.container("main").wait_until_allowed(SECRET);
+}
+
+#[test]
+fn what_the_documentation_shows_holds_in_the_cluster() {
+    let cluster = Cluster::connect();
+    let mut agent = Agent::start(&format!(
+        "kubernetes: {{kubeconfig: {FOR_AGENT}, node: {NODE}}}"
+    ));
+    let [first, from_kubearmor] = documented().try_into().unwrap();
+    let _first = apply(&cluster, first);
+    // Debian's image, with the program that the policy names.
+    let start = "cp /usr/bin/true /usr/bin/apt-get; exec sleep infinity";
+    let mut main = container("main", &["/usr/bin/sh", "-c", start]);
+    main["image"] = json!(DEBIAN);
+    let web = json!({"containers": [main]});
+    let web = cluster.start_pod("default", "web", &json!({"app": "web"}), &web);
+    let main = web.container("main");
+    let install = ["/usr/bin/sh", "-c", "apt-get --version"];
+    main.wait_until_said(&install, "Permission denied");
+    let alert = agent.alert_about("/usr/bin/apt-get --version");
+    assert_eq!(
+        alert_field(&alert, "PolicyName"),
+        "no-package-manager",
+        "{alert:#}"
+    );
+
+    for namespace in ["kubearmor", "legacy", "current"] {
+        cluster.namespace(namespace);
+    }
+    let _from_kubearmor = apply(&cluster, from_kubearmor);
+    let store = |namespace| {
+        let spec = json!({"containers": [container("main", &[])]});
+        cluster.start_pod(namespace, "store", &json!({"app": "store"}), &spec)
+    };
+    let [legacy, current] = [store("legacy"), store("current")];
+    current.container("main").wait_until_denied(OTHER);
+    let text = |text: &str| Answer::Text(text.to_owned());
+    assert_eq!(current.container("main").read(SECRET), text("the secret"));
+    assert_eq!(legacy.container("main").read(OTHER), text("the other"));
+    let alert = loop {
+        let alert = agent.alert_about(OTHER);
+        if alert_field(&alert, "NamespaceName") == "legacy" {
+            break alert;
+        }
+    };
+    assert_eq!(alert_field(&alert, "Action"), "Audit", "{alert:#}");
+}
+
+fn apply(cluster: &Cluster, objects: Vec<Value>) -> Vec<Held<'_>> {
+    let hold = |object: Value| cluster.hold(&path_of(&object), &object.to_string());
+    objects.into_iter().map(hold).collect()
 }
 
 fn condition(status: &Value, kind: &str) -> Value {

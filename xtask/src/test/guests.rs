@@ -240,12 +240,11 @@ pub(super) fn in_cluster() -> Result<u64> {
             .replace("EXCEPT", "")
     );
     let mut files = programs(Tests::InCluster)?;
-    for directory in ["crds", "manifests"] {
-        files.push((
-            directory.to_owned(),
-            PathBuf::from("deploy").join(directory),
-        ));
-    }
+    let shown = ["deploy/crds", "deploy/manifests", "docs/kubernetes.md"];
+    files.extend(shown.map(|path| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        (name.to_owned(), PathBuf::from(path))
+    }));
     count(&cluster::test(files, &command)?)
 }
 
