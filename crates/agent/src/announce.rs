@@ -8,7 +8,7 @@
 //! left to the runtime's own report.
 
 use crate::enforcer::{Command, lock};
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
 use crate::tasks::Brief;
 use gorget_bpf::Beginning;
 use gorget_containers::hook::{Answer, Message, Question, Settings, Starting, WhenDown, missed};
@@ -16,6 +16,7 @@ use gorget_containers::nri::Told;
 use gorget_containers::{Config, identify, of_id, of_process};
 use gorget_k8s::Index;
 use gorget_model::Container;
+use gorget_model::with_causes;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;

@@ -10,9 +10,10 @@
 //! INVARIANT: only profiles of ours are replaced and removed ([`Loader`]); one that nobody needs any more
 //! is removed.
 
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
 use crate::resolve;
 use gorget_engine::{Aliases, PolicySet, literal_paths};
+use gorget_model::with_causes;
 use gorget_model::{Container, Mode, Postures, Workload};
 use gorget_policy::Policy;
 use gorget_profiles::{Confined, Loader, part_names, profile};

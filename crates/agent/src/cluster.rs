@@ -15,11 +15,12 @@ pub(crate) use settings::{ClusterSettings, KubernetesSpec, KubernetesSpecError};
 
 use crate::durable;
 use crate::enforcer::{Command, lock};
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
 use crate::throttle::Limit;
 use gorget_k8s::{Connection, Index, Kept, PolicyKey, PolicyObject, Seen, Touched, Trouble};
 use gorget_k8s::{Watched, Watching, connect, watch};
 use gorget_model::Node;
+use gorget_model::with_causes;
 use gorget_observe::Tracker;
 use gorget_telemetry::proto::v1;
 use std::collections::{BTreeMap, BTreeSet};

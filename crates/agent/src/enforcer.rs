@@ -14,13 +14,14 @@ mod visible;
 
 use crate::apparmor::AppArmor;
 use crate::clock;
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
 use crate::resolve;
 use cluster::Treatment;
 use gorget_bpf::{Applied, Kernel, LogReader, Protection, WorkloadIndex};
 use gorget_containers::{Announced, Change};
 use gorget_engine::{Aliases, PolicySet, Ruleset, compile, literal_paths};
 use gorget_k8s::Index;
+use gorget_model::with_causes;
 use gorget_model::{Container, Host, Mode, PolicyRef, Postures, Workload};
 use gorget_observe::Tracker;
 use gorget_policy::Policy;

@@ -3,9 +3,10 @@
 //! waits for this one but for the feed that both tell.
 
 use crate::enforcer::lock;
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
 use crate::status::Unheard;
 use gorget_bpf::{LogReader, LogRecord};
+use gorget_model::with_causes;
 use gorget_observe::{Repeating, Tracker};
 use gorget_telemetry::Feeder;
 use std::cell::RefCell;

@@ -7,10 +7,11 @@
 
 use crate::clock;
 use crate::enforcer::lock;
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
 use crate::status::About;
 use crate::tasks::Tasks;
 use anyhow::Context as _;
+use gorget_model::with_causes;
 use gorget_telemetry::proto::v1;
 use gorget_telemetry::{
     Collector, DatagramSink, Pace, Place, Rotation, Sent, Subscription, serve_metrics,

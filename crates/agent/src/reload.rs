@@ -5,7 +5,8 @@
 
 use crate::config::{Args, Config};
 use crate::enforcer::Command;
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
+use gorget_model::with_causes;
 use std::sync::mpsc::Sender;
 use tokio::signal::unix::Signal;
 

@@ -12,7 +12,7 @@ use crate::listen::HealthPort;
 use crate::logs;
 use crate::outputs::{self, Outputs};
 use crate::reload;
-use crate::report::{Reporter, with_causes};
+use crate::report::Reporter;
 use crate::sinks;
 use crate::sources::{self, Sources};
 use crate::status::{self, About, Unheard};
@@ -26,6 +26,7 @@ use gorget_bpf::{
 };
 use gorget_containers::{Backoff, Change, Config as Watch};
 use gorget_containers::{hook, nri};
+use gorget_model::with_causes;
 use gorget_model::{Event, Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_profiles::Loader;

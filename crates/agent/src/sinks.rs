@@ -9,8 +9,8 @@
 use crate::clock;
 use crate::enforcer::lock;
 use crate::outputs::{Output, Outputs};
-use crate::report::with_causes;
 use crate::tasks::thread;
+use gorget_model::with_causes;
 use gorget_model::{Event, Level, Message, Node};
 use gorget_telemetry::{Delivery, Feeder, JsonSink, Rotation};
 use std::io;

@@ -4,9 +4,9 @@
 //! Loads the smallest programs there are, and at most one that lets everything pass is at a hook for a
 //! moment. Nothing is enforced, nothing stays, and no configuration is read.
 
-use crate::report::with_causes;
 use anyhow::Context as _;
 use gorget_bpf::{attachable, features};
+use gorget_model::with_causes;
 use gorget_telemetry::tried::{Feature, Outcome, Tried};
 use rustix::io::Errno;
 use std::fs;

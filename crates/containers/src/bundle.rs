@@ -118,7 +118,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::with_causes;
+    use gorget_model::with_causes;
     use std::fs;
 
     #[test]

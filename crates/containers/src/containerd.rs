@@ -14,8 +14,9 @@ mod session;
 
 use crate::out::Out;
 use crate::reconnect::{Ended, Reached};
-use crate::{Config, reconnect, with_causes};
+use crate::{Config, reconnect};
 use gorget_model::Container;
+use gorget_model::with_causes;
 use known::Known;
 use session::{Session, SessionError};
 use std::path::{Path, PathBuf};

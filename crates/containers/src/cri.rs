@@ -23,9 +23,10 @@ use crate::proto::runtime::v1::{
     Container as Listed, ContainerEventResponse, ContainerState, PodSandboxStatus,
 };
 use crate::reconnect::{Ended, Reached};
-use crate::{Change, Config, Problem, ProblemKind, Started, reconnect, with_causes};
+use crate::{Change, Config, Problem, ProblemKind, Started, reconnect};
 use client::{Api, CallError};
 use gorget_model::Container;
+use gorget_model::with_causes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::error::Error;

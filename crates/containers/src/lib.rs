@@ -52,7 +52,6 @@ mod proto {
 }
 
 use gorget_model::Container;
-use std::error::Error;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
 
@@ -199,16 +198,4 @@ pub fn watch(
 ) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (receiver, several::run(config, sender))
-}
-
-/// An error and its causes on one line.
-pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

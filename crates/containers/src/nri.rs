@@ -12,8 +12,9 @@
 mod frames;
 mod wire;
 
-use crate::{Backoff, with_causes};
+use crate::Backoff;
 use frames::{FrameError, Frames};
+use gorget_model::with_causes;
 use prost::Message as _;
 use std::io;
 use std::path::{Path, PathBuf};

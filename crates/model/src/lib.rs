@@ -10,6 +10,7 @@
 
 mod access;
 mod capability;
+mod causes;
 mod device;
 mod event;
 mod kernel;
@@ -23,6 +24,7 @@ mod workload;
 pub use access::{Access, Category, Modes, Object, Subject};
 pub use access::{Cause, Outcome, RuleId, Verdict};
 pub use capability::Capability;
+pub use causes::with_causes;
 pub use device::{Device, class_by_name};
 pub use event::{
     Alert, AlertAction, AlertKind, Event, ExecSession, Level, Log, Message, Node, PolicyRef,

@@ -8,6 +8,7 @@
 
 use crate::batch;
 use crate::hub::Subscription;
+use gorget_model::with_causes;
 use gorget_telemetry::{Received, Sent};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
@@ -310,16 +311,6 @@ fn said(status: StatusCode, body: &[u8]) -> String {
 fn cut(text: &str) -> String {
     let plain = text.chars().filter(|c| !c.is_control());
     plain.take(300).collect()
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// What both servers allow, and nothing that would end a JSON string.

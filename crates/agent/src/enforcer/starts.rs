@@ -6,9 +6,9 @@
 
 use super::{Bound, Enforcer, lock, name};
 use crate::clock;
-use crate::report::with_causes;
 use gorget_bpf::WorkloadIndex;
 use gorget_containers::{Announced, Started};
+use gorget_model::with_causes;
 use gorget_model::{Container, Workload};
 use gorget_telemetry::proto::v1::{Bucket, Starts};
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 
 use super::{Enforcer, name};
 use crate::clock;
-use crate::report::with_causes;
 use gorget_bpf::{LogReader, WorkloadIndex};
+use gorget_model::with_causes;
 use gorget_model::{Mode, Visibility, Workload};
 use std::sync::mpsc::Sender;
 

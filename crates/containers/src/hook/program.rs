@@ -5,7 +5,7 @@ use super::{
     Answer, CONFIG, LARGEST_ANSWER, Message, Settings, Starting, WhenDown, missed, runtime,
 };
 use crate::bundle::{self, BundleError, Config, LARGEST_STATE, State};
-use crate::with_causes;
+use gorget_model::with_causes;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::ffi::OsString;

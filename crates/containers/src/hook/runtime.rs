@@ -8,7 +8,7 @@
 use super::Settings;
 use super::program::{fail, unprotected};
 use crate::bundle::{self, BundleError, CONFIG, LARGEST_CONFIG};
-use crate::with_causes;
+use gorget_model::with_causes;
 use serde_json::{Map, Value, json};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};

@@ -128,7 +128,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::with_causes;
+    use gorget_model::with_causes;
 
     fn load(text: &str) -> Result<Settings, String> {
         let file = tempfile::NamedTempFile::new().unwrap();

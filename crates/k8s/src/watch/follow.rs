@@ -5,6 +5,7 @@ use super::{Seen, Trouble, Watched};
 use crate::objects::{Key, Namespace, Node, Object, Pod, PolicyObject, PolicyResource, ReadError};
 use crate::settings::SettingsMap;
 use futures_util::{Stream, StreamExt as _};
+use gorget_model::with_causes;
 use kube::Client;
 use kube::core::params::{ListParams, WatchParams};
 use kube::core::{Request, WatchEvent};
@@ -415,21 +416,6 @@ fn no_answer() -> End {
     End::Trouble(Trouble::Unanswered {
         reason: "the server does not answer in time".to_owned(),
     })
-}
-
-/// An error and its causes on one line; kube's own say their cause themselves.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Longer by up to a half.

@@ -14,6 +14,7 @@ use gorget_engine::{
 };
 use gorget_k8s::{PolicyObject, PolicyResource};
 use gorget_model::Postures;
+use gorget_model::with_causes;
 use gorget_policy::{NetworkPolicy, Policy, Problem, ProblemSeverity, parse};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -261,14 +262,4 @@ fn with_field(field: &str, reason: &str) -> String {
         "" => reason.to_owned(),
         field => format!("{field}: {reason}"),
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@
 
 use super::{Digest, Nodes};
 use gorget_k8s::Listeners;
+use gorget_model::with_causes;
 use gorget_telemetry::{Address, Client, ClientTls};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -170,16 +171,6 @@ async fn status(
             status.message()
         )),
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
