@@ -106,19 +106,26 @@ impl Cluster {
         }
     }
 
-    /// Installs what manifests say; the relay stays away, as nobody has an image of it here.
+    /// Installs what manifests say, with more settings for the agent; the relay stays away, as nobody has an
+    /// image of it here.
     ///
     /// # Panics
     ///
     /// When something is refused.
-    pub fn install_all(&self, files: &[&str]) -> Installed<'_> {
+    pub fn install_all(&self, files: &[&str], settings: &str) -> Installed<'_> {
         let objects = files.iter().flat_map(|file| manifest(file));
         let relay = json!("gorget-relay");
         let is_run = |object: &Value| {
             field(object, "kind") != "Deployment"
                 || object.pointer("/metadata/name") != Some(&relay)
         };
-        let objects = objects.filter(is_run).map(with_the_nodes_network);
+        let objects = objects.filter(is_run).map(|mut object| {
+            let configuration = object.pointer_mut("/data/gorget.yaml");
+            if let Some(Value::String(configuration)) = configuration {
+                configuration.push_str(settings);
+            }
+            with_the_nodes_network(object)
+        });
         let installed = Installed {
             cluster: self,
             objects: objects.collect(),

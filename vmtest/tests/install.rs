@@ -65,13 +65,14 @@ fn with_relay(cluster: &Cluster) -> Installed<'_> {
         "/api/v1/namespaces/gorget/secrets/gorget-feed-tls",
         &certificates.to_string(),
     );
-    cluster.install_all(&["gorget-with-relay.yaml", "gorget-operator.yaml"])
+    let files = ["gorget-with-relay.yaml", "gorget-operator.yaml"];
+    cluster.install_all(&files, "onStop: detach\n")
 }
 
 #[test]
 fn the_agents_pod_enforces_with_the_capabilities_of_its_manifest_and_no_other() {
     let cluster = Cluster::connect();
-    let installed = cluster.install_all(&["gorget.yaml"]);
+    let installed = cluster.install_all(&["gorget.yaml"], "");
     installed.wait_until_ready("DaemonSet", "gorget-agent");
     let agents = installed.objects().iter();
     let agent = agents
@@ -159,8 +160,13 @@ fn the_operator_refuses_with_the_fields_path_and_says_where_a_policy_is_enforced
         "1 of 1 nodes",
         "{status:#}"
     );
-    drop(held);
+    // As the documentation says it is taken away: `onStop: detach`, and then the agent.
+    let pinned = Path::new("/sys/fs/bpf/gorget");
+    assert!(pinned.exists());
+    drop(installed);
+    assert!(!pinned.exists(), "programs are there still");
     pod.container("main").wait_until_allowed(SECRET);
+    drop(held);
 }
 
 #[test]
