@@ -57,6 +57,9 @@ pub(crate) fn static_env() -> (String, (String, String)) {
 /// What runs in the guest is optimised: emulation makes everything slow.
 const GUEST: [&str; 2] = ["--profile", "guest"];
 
+/// The package with the tests.
+const TESTS: &str = "gorget-vmtest";
+
 /// Which of the integration tests of `vmtest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tests {
@@ -76,7 +79,7 @@ fn selecting(tests: Tests) -> Result<Vec<String>> {
         .no_deps()
         .exec()
         .context("asking cargo")?;
-    let is_ours = |package: &&Package| package.name.as_str() == "gorget-vmtest";
+    let is_ours = |package: &&Package| package.name.as_str() == TESTS;
     let targets = metadata.packages.iter().filter(is_ours);
     let targets = targets.flat_map(|package| &package.targets);
     let mut arguments = Vec::new();
@@ -92,33 +95,24 @@ fn selecting(tests: Tests) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
-/// Builds the agent, the command line tool, the hook and the actor, and tests.
+/// Builds the agent, the command line tool, the hook and the actor, and tests. All at once: another
+/// selection of packages has other features of what they share, and that would be compiled again.
 pub(crate) fn build(tests: Tests) -> Result<Binaries> {
-    let packages = [
-        "-p",
-        "gorget-agent",
-        "-p",
-        "gorget-cli",
-        "-p",
-        "gorget-containers",
-        "-p",
-        "gorget-vmtest",
-    ];
-    let mut packages = packages.to_vec();
+    let mut packages = vec!["gorget-agent", "gorget-cli", "gorget-containers", TESTS];
     if tests == Tests::InCluster {
-        packages.extend(["-p", "gorget-operator"]);
+        packages.push("gorget-operator");
     }
-    let artifacts = cargo("build", &[&packages[..], &GUEST, &["--bins"]].concat())?;
-    let operator = binary(&artifacts, "gorget-operator").ok();
-    let tests = match tests {
+    let selected = match tests {
         Tests::None => Vec::new(),
-        Tests::InCluster | Tests::InGuest => {
-            let selected = selecting(tests)?;
-            let selected: Vec<_> = selected.iter().map(String::as_str).collect();
-            let package = ["-p", "gorget-vmtest", "--no-run"];
-            executables(&cargo("test", &[&package[..], &GUEST, &selected].concat())?)
-        }
+        Tests::InCluster | Tests::InGuest => selecting(tests)?,
     };
+    let mut arguments: Vec<_> = packages.iter().flat_map(|name| ["-p", name]).collect();
+    arguments.extend(GUEST);
+    arguments.push("--bins");
+    arguments.extend(selected.iter().map(String::as_str));
+    let artifacts = cargo("build", &arguments)?;
+    let operator = binary(&artifacts, "gorget-operator").ok();
+    let tests = executables(&artifacts);
     Ok(Binaries {
         gorgetd: binary(&artifacts, "gorgetd")?,
         gorget: binary(&artifacts, "gorget")?,
@@ -198,6 +192,8 @@ fn executables(artifacts: &[Artifact]) -> Vec<PathBuf> {
     artifacts
         .iter()
         .filter(|artifact| artifact.target.kind.contains(&TargetKind::Test))
+        // Another package may have a test of that name.
+        .filter(|artifact| artifact.package_id.repr.contains(TESTS))
         .filter_map(|artifact| artifact.executable.clone())
         .map(PathBuf::from)
         .collect()
@@ -208,8 +204,12 @@ mod tests {
     use super::*;
 
     fn artifact(name: &str, kind: &str, executable: Option<&str>) -> Artifact {
+        artifact_of("path+file:///p#gorget-vmtest@0.1.0", name, kind, executable)
+    }
+
+    fn artifact_of(package: &str, name: &str, kind: &str, executable: Option<&str>) -> Artifact {
         serde_json::from_value(serde_json::json!({
-            "package_id": "p", "manifest_path": "/p/Cargo.toml", "features": [], "filenames": [],
+            "package_id": package, "manifest_path": "/p/Cargo.toml", "features": [], "filenames": [],
             "fresh": true, "executable": executable,
             "profile": {"opt_level": "0", "debuginfo": 0, "debug_assertions": true,
                 "overflow_checks": true, "test": kind == "test"},
@@ -224,6 +224,7 @@ mod tests {
         let built = [
             artifact("actor", "bin", Some("/t/actor")),
             artifact("agent", "test", Some("/t/agent-1")),
+            artifact_of("path+file:///c#0.1.0", "agent", "test", Some("/t/agent-2")),
             artifact("model", "lib", None),
         ];
         assert_eq!(executables(&built), [PathBuf::from("/t/agent-1")]);
