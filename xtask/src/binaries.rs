@@ -22,8 +22,8 @@ pub(crate) struct Binaries {
     pub(crate) hook: PathBuf,
     /// Performs operations inside workloads, for the tests.
     pub(crate) actor: PathBuf,
-    /// Only in a cluster.
-    pub(crate) operator: Option<PathBuf>,
+    /// What only some tests need, by name.
+    pub(crate) more: Vec<(String, PathBuf)>,
     /// The integration tests of `vmtest`, empty unless asked for.
     pub(crate) tests: Vec<PathBuf>,
 }
@@ -37,8 +37,7 @@ impl Binaries {
             ("gorget-hook".to_owned(), self.hook.clone()),
             ("actor".to_owned(), self.actor.clone()),
         ];
-        let operator = self.operator.clone();
-        programs.extend(operator.map(|it| ("gorget-operator".to_owned(), it)));
+        programs.extend(self.more.clone());
         programs
     }
 }
@@ -95,39 +94,48 @@ fn selecting(tests: Tests) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
+/// The program that says what a kernel can do.
+const REPORT: &str = "kernel_report";
+const REPORT_EXAMPLE: [&str; 4] = ["-p", "gorget-bpf", "--example", REPORT];
+
 /// Builds the agent, the command line tool, the hook and the actor, and tests. All at once: another
 /// selection of packages has other features of what they share, and that would be compiled again.
 pub(crate) fn build(tests: Tests) -> Result<Binaries> {
-    let mut packages = vec!["gorget-agent", "gorget-cli", "gorget-containers", TESTS];
-    if tests == Tests::InCluster {
-        packages.push("gorget-operator");
-    }
-    let selected = match tests {
-        Tests::None => Vec::new(),
-        Tests::InCluster | Tests::InGuest => selecting(tests)?,
+    let (selected, more, extra): (_, _, &[&str]) = match tests {
+        Tests::None => (Vec::new(), None, &[]),
+        Tests::InCluster => {
+            let operator = "gorget-operator";
+            (selecting(tests)?, Some(operator), &["-p", operator])
+        }
+        Tests::InGuest => (selecting(tests)?, Some(REPORT), &REPORT_EXAMPLE),
     };
+    let packages = ["gorget-agent", "gorget-cli", "gorget-containers", TESTS];
     let mut arguments: Vec<_> = packages.iter().flat_map(|name| ["-p", name]).collect();
     arguments.extend(GUEST);
     arguments.push("--bins");
+    arguments.extend(extra);
     arguments.extend(selected.iter().map(String::as_str));
     let artifacts = cargo("build", &arguments)?;
-    let operator = binary(&artifacts, "gorget-operator").ok();
+    let more = more.into_iter().map(|name| {
+        let path = binary(&artifacts, name)?;
+        Ok((name.to_owned(), path))
+    });
+    let more = more.collect::<Result<_>>()?;
     let tests = executables(&artifacts);
     Ok(Binaries {
         gorgetd: binary(&artifacts, "gorgetd")?,
         gorget: binary(&artifacts, "gorget")?,
         hook: binary(&artifacts, "gorget-hook")?,
         actor: binary(&artifacts, "actor")?,
-        operator,
+        more,
         tests,
     })
 }
 
-/// Builds the program that says what a kernel can do.
+/// Builds the program that says what a kernel can do, and nothing else.
 pub(crate) fn kernel_report() -> Result<PathBuf> {
-    let name = "kernel_report";
-    let example = ["-p", "gorget-bpf", "--example", name];
-    binary(&cargo("build", &[&example[..], &GUEST].concat())?, name)
+    let artifacts = cargo("build", &[&REPORT_EXAMPLE[..], &GUEST].concat())?;
+    binary(&artifacts, REPORT)
 }
 
 /// Builds the program that fills a node with workloads.

@@ -212,7 +212,6 @@ pub(super) fn run(guests: &[Guest]) -> Result<Vec<Ended>> {
 fn files() -> Result<Vec<(String, PathBuf)>> {
     let mut files = programs(Tests::InGuest)?;
     files.push(("conformance".to_owned(), PathBuf::from("conformance")));
-    files.push(("kernel_report".to_owned(), binaries::kernel_report()?));
     files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
     Ok(files)
 }
