@@ -181,8 +181,8 @@ fn list(form: &Form, chosen: &[&Recommended]) -> Result<()> {
 }
 
 fn table(painter: Painter, lines: &[Line<'_>]) -> String {
-    let widest = |of: fn(&Line<'_>) -> usize| lines.iter().map(of).max().unwrap_or(0);
-    let name = widest(|line| line.name.len());
+    let name = lines.iter().map(|line| line.name.len()).max();
+    let name = name.unwrap_or(0);
     let mut text = String::new();
     for line in lines {
         let padded = format!("{:name$}", line.name);

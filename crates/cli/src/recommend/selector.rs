@@ -106,7 +106,7 @@ impl<'a> Wanted<'a> {
                 text.push_str("  selector:\n    matchExpressions:\n");
                 let namespace = self
                     .namespace
-                    .map(|namespace| ("namespace", namespace.into()));
+                    .map(|namespace| ("namespace", namespace.to_owned()));
                 let labels = self.labels.iter();
                 let labels = labels.map(|(key, value)| ("label", format!("{key}={value}")));
                 for (key, value) in namespace.into_iter().chain(labels) {

@@ -54,11 +54,12 @@ pub(super) struct Recommended {
 
 /// All of them.
 pub(super) fn all() -> Result<Vec<Recommended>> {
-    let read = |(name, text): &(&'static str, &'static str)| {
+    let mut all = Vec::new();
+    for (name, text) in FILES {
         let policy = only_policy(name, text)?;
-        Ok(Recommended { name, text, policy })
-    };
-    FILES.iter().map(read).collect()
+        all.push(Recommended { name, text, policy });
+    }
+    Ok(all)
 }
 
 /// The policy of a text that must have one, without a problem.
@@ -110,7 +111,7 @@ impl Recommended {
 
     pub(super) fn tags(&self) -> &[String] {
         let first = self.policy.rules.first();
-        first.map_or(&[], |rule| &rule.tags)
+        first.map_or(&[], |rule| rule.tags.as_slice())
     }
 }
 
