@@ -10,6 +10,28 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+/// Every scenario, by the name of its file. The policies that some name are in the job, too.
+///
+/// # Panics
+///
+/// When one cannot be read.
+pub fn scenarios() -> Vec<Scenario> {
+    let directory = Path::new(JOB).join("conformance");
+    let mut scenarios: Vec<Scenario> = done(fs::read_dir(&directory))
+        .map(|entry| {
+            let path = done(entry).path();
+            let text = done(fs::read_to_string(&path));
+            let mut read =
+                |policies: &str| fs::read_to_string(directory.join(policies)).map_err(Into::into);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Scenario::parse_with(&name, &text, &mut read)
+                .unwrap_or_else(|error| fail(&format!("reading a scenario: {error}")))
+        })
+        .collect();
+    scenarios.sort_by_key(|scenario| scenario.file.clone());
+    scenarios
+}
+
 /// What has to exist for a scenario.
 #[derive(Debug)]
 pub struct Files {
@@ -31,6 +53,9 @@ impl Files {
         };
         let mut objects = Vec::new();
         for case in &scenario.cases {
+            if case.not_in.contains_key("vm") {
+                continue;
+            }
             if let Subject::Image(subject) = &case.access.subject {
                 all.subjects
                     .insert(String::from_utf8_lossy(subject).into_owned());
@@ -154,5 +179,5 @@ pub fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 fn done<T>(result: std::io::Result<T>) -> T {
-    result.unwrap_or_else(|error| fail(&format!("cleaning up: {error}")))
+    result.unwrap_or_else(|error| fail(&format!("files of scenarios: {error}")))
 }

@@ -9,9 +9,9 @@ use gorget_engine::conformance::{Implementation, ImplementationError, Observed, 
 use gorget_model::{
     Access, Category, Host, Object, Outcome, Posture, Postures, Subject, Syscall, Workload,
 };
-use gorget_vmtest::files::{Files, below, clean, program};
+use gorget_vmtest::files::{Files, below, clean, program, scenarios};
 use gorget_vmtest::{
-    Actor, Agent, Container, Containerd, Done, JOB, Operation, alert_field, has_bpf_lsm,
+    Actor, Agent, Container, Containerd, Done, Operation, alert_field, has_bpf_lsm,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -376,14 +376,7 @@ fn barrier(workload: &Workload, name: &str) -> String {
 
 #[test]
 fn every_scenario_is_carried_out_as_it_says() {
-    let mut scenarios: Vec<Scenario> = fs::read_dir(format!("{JOB}/conformance"))
-        .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            let text = fs::read_to_string(&path).unwrap();
-            Scenario::parse(&path.file_name().unwrap().to_string_lossy(), &text).unwrap()
-        })
-        .collect();
+    let mut scenarios = scenarios();
     // Few containers and few restarts of the agent.
     scenarios.sort_by_key(|scenario| {
         (

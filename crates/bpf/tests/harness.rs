@@ -433,7 +433,10 @@ fn every_scenario_is_decided_in_the_kernel_as_it_says() {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        let scenario = Scenario::parse(&path.display().to_string(), &text).unwrap();
+        let beside = path.parent().unwrap();
+        let mut read =
+            |policies: &str| std::fs::read_to_string(beside.join(policies)).map_err(Into::into);
+        let scenario = Scenario::parse_with(&path.display().to_string(), &text, &mut read).unwrap();
         let report = run(&scenario, &mut kernel);
         scenarios += 1;
         cases += report.passed;

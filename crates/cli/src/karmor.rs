@@ -31,6 +31,7 @@ pub(crate) fn translated(words: &[String], service: Option<&str>) -> Result<Vec<
         ("logs", rest) => logs(rest, service),
         ("probe", rest) => probe(rest),
         ("profile", rest) => profile(rest, service),
+        ("recommend", rest) => recommend(rest),
         ("vm", ["policy", verb @ ("add" | "delete"), rest @ ..]) => policy(verb, rest, service),
         ("version", _) => Ok(vec!["version".to_owned()]),
         ("completion", rest) => Ok([&["completion"], rest]
@@ -178,6 +179,41 @@ fn profile(rest: &[&str], service: Option<&str>) -> Result<Vec<String>, String> 
     Ok(ours)
 }
 
+/// What it finds out there about images and workloads nobody finds out here, so naming one is refused.
+fn recommend(rest: &[&str]) -> Result<Vec<String>, String> {
+    let mut words = Words { rest: rest.iter() };
+    let mut ours = vec!["recommend".to_owned()];
+    let mut directory = "out";
+    while let Some((flag, written)) = words.next() {
+        match flag {
+            "--namespace" | "-n" => {
+                ours.push(format!("--namespace={}", words.value(flag, written)?));
+            }
+            "--labels" | "-l" => {
+                // A colon is as good as an equals sign there.
+                let pairs = words.value(flag, written)?.split(',');
+                let pairs = pairs.map(|pair| {
+                    if pair.contains('=') {
+                        pair.to_owned()
+                    } else {
+                        pair.replacen(':', "=", 1)
+                    }
+                });
+                ours.extend(pairs.map(|pair| format!("--labels={pair}")));
+            }
+            "--tag" | "-t" => ours.push(format!("--tag={}", words.value(flag, written)?)),
+            "--outdir" | "-o" => directory = words.value(flag, written)?,
+            other => {
+                return Err(format!(
+                    "`{other}` is not understood after `karmor recommend`"
+                ));
+            }
+        }
+    }
+    ours.push(format!("--write-to={directory}"));
+    Ok(ours)
+}
+
 fn policy(verb: &str, rest: &[&str], service: Option<&str>) -> Result<Vec<String>, String> {
     let mut words = Words { rest: rest.iter() };
     let mut ours = ["vm", "policy", verb].map(str::to_owned).to_vec();
@@ -230,6 +266,11 @@ mod tests {
             ours("profile -n shop -c=web --gRPC :1").unwrap(),
             "profile --namespace=shop --container=web --agent=:1"
         );
+        assert_eq!(
+            ours("recommend -n shop -l app=web,tier:1 -t escape").unwrap(),
+            "recommend --namespace=shop --labels=app=web --labels=tier=1 --tag=escape --write-to=out"
+        );
+        assert_eq!(ours("recommend -o d").unwrap(), "recommend --write-to=d");
         assert_eq!(ours("version").unwrap(), "version");
     }
 
@@ -241,6 +282,8 @@ mod tests {
             "logs --gRPC",
             "probe --full",
             "profile --save",
+            "recommend -i nginx",
+            "recommend update",
             "vm list",
             "vm policy add --tls a.yaml",
         ] {

@@ -16,6 +16,7 @@ mod logs;
 mod policy;
 mod probe;
 mod profile;
+mod recommend;
 mod render;
 mod summary;
 mod sysdump;
@@ -56,6 +57,8 @@ enum Command {
     Probe(probe::Arguments),
     /// Show what workloads do, on a terminal
     Profile(Box<profile::Arguments>),
+    /// List policies that harden containers and machines, or print them with a selector filled in
+    Recommend(Box<recommend::Arguments>),
     /// Count what workloads did: operations by source and resource, alerts by policy
     Summary(Box<summary::Arguments>),
     /// Write an archive of what somebody who is to help needs to see, without secrets
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
             (probe::run(&arguments), failure)
         }
         Command::Profile(arguments) => (profile::run(&arguments), ExitCode::FAILURE),
+        Command::Recommend(arguments) => (recommend::run(&arguments), ExitCode::FAILURE),
         Command::Summary(arguments) => (summary::run(&arguments), ExitCode::FAILURE),
         Command::Sysdump(arguments) => (sysdump::run(&arguments), ExitCode::FAILURE),
         Command::Top(arguments) => (top::run(&arguments), ExitCode::FAILURE),

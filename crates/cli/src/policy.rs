@@ -109,7 +109,7 @@ pub(crate) fn run_vm(Vm::Policy(command): &Vm) -> anyhow::Result<ExitCode> {
 
 /// How the answer is wanted.
 #[derive(Args)]
-struct Form {
+pub(crate) struct Form {
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -128,7 +128,7 @@ enum Output {
 
 impl Form {
     /// Prints an answer in the form that is wanted.
-    fn print<J: Serialize>(
+    pub(crate) fn print<J: Serialize>(
         &self,
         text: impl FnOnce(Painter) -> String,
         json: impl FnOnce() -> J,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `docs/policy-language.md` is true: its policies load without a warning, what it says of them holds,
-//! and no field of the language is without an example.
+//! `docs/policy-language.md` is true, and so is `docs/recommended.md`: their policies load without a warning, what it says of them holds,
+//! and no field of the language is without an example in the former.
 //!
 //! A block with the mark `yaml` is a policy file, the block `yaml test` after it a test file without
 //! its `policies`. `yaml only-loaded` has policies about which nothing can be tested here.
@@ -14,9 +14,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Mark and text of the fenced blocks.
-fn blocks() -> Vec<(String, String)> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy-language.md");
-    let page = fs::read_to_string(page).unwrap();
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let page = fs::read_to_string(docs.join(page)).unwrap();
     let mut blocks: Vec<(String, String)> = Vec::new();
     let mut inside = false;
     for line in page.lines() {
@@ -52,7 +52,9 @@ fn every_example_loads_and_does_what_the_page_says() {
     let directory = tempfile::tempdir().unwrap();
     let (mut policies, mut tests) = (vec!["check".to_owned()], vec!["test".to_owned()]);
     let mut waiting = None;
-    for (number, (mark, text)) in blocks().into_iter().enumerate() {
+    let pages = ["policy-language.md", "recommended.md"];
+    let blocks = pages.into_iter().flat_map(blocks);
+    for (number, (mark, text)) in blocks.enumerate() {
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         match mark.as_str() {
             "yaml" | "yaml only-loaded" => {
@@ -96,7 +98,7 @@ fn every_field_has_an_example() {
         }
     }
     assert!(fields.len() > 40, "{fields:?}");
-    let examples: String = blocks()
+    let examples: String = blocks("policy-language.md")
         .into_iter()
         .filter(|(mark, _)| mark == "yaml" || mark == "yaml only-loaded")
         .map(|(_, text)| text)

@@ -5,14 +5,16 @@
 #![cfg(test)]
 
 use gorget_engine::conformance::{
-    Implementation, ImplementationError, Observed, Reference, Scenario, ScenarioError, run,
+    Case, Implementation, ImplementationError, Observed, Reference, Scenario, ScenarioError, run,
 };
 use gorget_engine::verify;
 use gorget_model::{Access, Object, Outcome, Posture, Workload};
-use std::collections::BTreeSet;
+use gorget_policy::{Action, Policy};
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
 
 fn scenarios() -> Vec<Scenario> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
@@ -30,9 +32,29 @@ fn scenarios() -> Vec<Scenario> {
         .map(|file| {
             let name = file.file_name().unwrap().to_str().unwrap();
             let text = fs::read_to_string(file).unwrap();
-            Scenario::parse(name, &text).unwrap_or_else(|e| panic!("{e}: {:?}", e.source()))
+            let beside = file.parent().unwrap();
+            let mut read =
+                |policies: &str| fs::read_to_string(beside.join(policies)).map_err(Into::into);
+            Scenario::parse_with(name, &text, &mut read)
+                .unwrap_or_else(|e| panic!("{e}: {:?}", e.source()))
         })
         .collect()
+}
+
+/// Every shipped policy, with its name as a file.
+fn recommended() -> BTreeMap<String, Arc<Policy>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/recommended");
+    let one = |entry: io::Result<fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        // As scenarios name it.
+        let file = format!("../policies/recommended/{name}.yaml");
+        let parsed = gorget_policy::parse(&file, &fs::read_to_string(&path).unwrap());
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let [policy] = parsed.policies.try_into().unwrap();
+        (name, Arc::new(policy))
+    };
+    fs::read_dir(directory).unwrap().map(one).collect()
 }
 
 #[test]
@@ -74,12 +96,72 @@ fn every_object_can_be_created_in_a_container() {
             };
             let name = String::from_utf8(object.clone()).unwrap();
             assert!(object.len() < 4_096, "{name}");
+            // Those of a machine are there.
+            let created = matches!(scenario.workload, Workload::Container(_))
+                && !case.not_in.contains_key("vm");
             for reserved in ["/proc/", "/sys/", "/dev/"] {
-                assert!(!name.starts_with(reserved), "{name}");
+                assert!(!(created && name.starts_with(reserved)), "{name}");
             }
             for component in name.split('/').skip(1) {
                 assert!((1..=255).contains(&component.len()), "{name}");
             }
+        }
+    }
+}
+
+#[test]
+fn every_recommended_policy_has_a_scenario_that_harms_no_legitimate_workload_and_stops_an_attack() {
+    let scenarios = scenarios();
+    for (name, policy) in recommended() {
+        let file = format!("recommended-{name}.yaml");
+        let scenario = scenarios.iter().find(|scenario| scenario.file == file);
+        let scenario = scenario.unwrap_or_else(|| panic!("no `conformance/{file}`"));
+        assert_eq!(policy.name, name);
+        assert_eq!(scenario.set.policies, [policy], "{name}");
+        let cases = |passes| {
+            let expected = |case: &&Case| (case.expect == Outcome::Pass) == passes;
+            scenario.cases.iter().filter(expected).count()
+        };
+        assert!(cases(true) >= 2 && cases(false) >= 1, "{name}");
+        let unnamed = |case: &&Case| case.expect != Outcome::Pass && case.policy.is_none();
+        assert!(!scenario.cases.iter().any(|case| unnamed(&case)), "{name}");
+    }
+}
+
+#[test]
+fn recommended_policies_decide_the_same_when_all_are_in_force() {
+    let all = recommended();
+    let mut scenarios = scenarios();
+    scenarios.retain(|scenario| scenario.file.starts_with("recommended-"));
+    let mut cases = 0;
+    while let Some(mut together) = scenarios.first().cloned() {
+        let selected = all.values().filter(|p| p.selects(&together.workload));
+        together.set.policies = selected.cloned().collect();
+        let mut reference = Reference::default();
+        reference.prepare(&together).unwrap();
+        let (same, others): (Vec<_>, Vec<_>) = scenarios.into_iter().partition(|scenario| {
+            scenario.workload == together.workload && scenario.set.postures == together.set.postures
+        });
+        for (scenario, case) in same
+            .iter()
+            .flat_map(|s| s.cases.iter().map(move |c| (s, c)))
+        {
+            let observed = reference.decide(&case.access).unwrap();
+            let at = format!("{}:{}", scenario.file, case.line);
+            assert!(case.accepts(&observed), "{at}: {case}, but {observed}");
+            cases += 1;
+        }
+        scenarios = others;
+    }
+    assert!(cases >= 150, "{cases} cases");
+}
+
+#[test]
+fn no_recommended_policy_makes_an_allow_list() {
+    for (name, policy) in recommended() {
+        assert!(!policy.rules.is_empty(), "{name}");
+        for rule in &policy.rules {
+            assert_ne!(rule.action, Action::Allow, "{name}");
         }
     }
 }

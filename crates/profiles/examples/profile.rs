@@ -10,10 +10,14 @@
 use gorget_engine::Scenario;
 use gorget_model::Mode;
 use gorget_profiles::{Confined, profile};
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in std::env::args().skip(1) {
-        let scenario = Scenario::parse(&file, &std::fs::read_to_string(&file)?)?;
+        let beside = Path::new(&file).parent().unwrap_or(Path::new(""));
+        let mut read =
+            |policies: &str| std::fs::read_to_string(beside.join(policies)).map_err(Into::into);
+        let scenario = Scenario::parse_with(&file, &std::fs::read_to_string(&file)?, &mut read)?;
         let written = profile(&Confined {
             name: "kubearmor_web",
             set: &scenario.set,

@@ -212,6 +212,8 @@ pub(super) fn run(guests: &[Guest]) -> Result<Vec<Ended>> {
 fn files() -> Result<Vec<(String, PathBuf)>> {
     let mut files = programs(Tests::InGuest)?;
     files.push(("conformance".to_owned(), PathBuf::from("conformance")));
+    // Some scenarios are about these.
+    files.push(("policies".to_owned(), PathBuf::from("policies")));
     files.push(("kernels.toml".to_owned(), PathBuf::from(FOUND)));
     Ok(files)
 }
