@@ -24,7 +24,7 @@ mod tests {
     use std::fmt;
 
     #[derive(Debug)]
-    struct Because(&'static str, Option<Box<Because>>);
+    struct Because(&'static str, Option<Box<Self>>);
 
     impl fmt::Display for Because {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in std::env::args().skip(1) {
-        let beside = Path::new(&file).parent().unwrap_or(Path::new(""));
+        let beside = Path::new(&file).parent().unwrap_or_else(|| Path::new(""));
         let mut read =
             |policies: &str| std::fs::read_to_string(beside.join(policies)).map_err(Into::into);
         let scenario = Scenario::parse_with(&file, &std::fs::read_to_string(&file)?, &mut read)?;
