@@ -220,14 +220,20 @@ impl Cluster {
     ///
     /// When it does not come.
     pub fn wait_for<T>(&self, path: &str, what: &str, found: impl Fn(&Value) -> Option<T>) -> T {
+        self.look_for(path, found)
+            .unwrap_or_else(|object| fail(&format!("waited for {what}; {path} is {object:#}")))
+    }
+
+    /// Waits for something about an object; gives the object when it does not come.
+    fn look_for<T>(&self, path: &str, found: impl Fn(&Value) -> Option<T>) -> Result<T, Value> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let object = self.get(path).unwrap_or_default();
             if let Some(found) = found(&object) {
-                return found;
+                return Ok(found);
             }
             if Instant::now() > deadline {
-                fail(&format!("waited for {what}; {path} is {object:#}"));
+                return Err(object);
             }
             std::thread::sleep(BETWEEN_LOOKS);
         }
@@ -366,13 +372,23 @@ impl Installed<'_> {
         };
         let object = self.objects.iter().find(is_it);
         let object = object.unwrap_or_else(|| fail(&format!("there is no {kind} `{name}`")));
-        self.cluster
-            .wait_for(&path_of(object), &format!("{name} to be ready"), |object| {
-                let ready = |key| object.pointer(key).and_then(Value::as_u64);
-                (ready("/status/numberReady") == Some(1)
-                    || ready("/status/readyReplicas") == Some(1))
+        let ready = self.cluster.look_for(&path_of(object), |object| {
+            let ready = |key| object.pointer(key).and_then(Value::as_u64);
+            (ready("/status/numberReady") == Some(1) || ready("/status/readyReplicas") == Some(1))
                 .then_some(())
-            });
+        });
+        if let Err(object) = ready {
+            let status = object.get("status").cloned().unwrap_or_default();
+            let pods = self.cluster.get("/api/v1/namespaces/gorget/pods");
+            let pods = pods.unwrap_or_default();
+            let log = "tail -n 20 /var/log/pods/gorget_*/*/*.log";
+            let said = Command::new("sh").args(["-c", log]).output();
+            let said = said.map(|said| said.stdout).unwrap_or_default();
+            fail(&format!(
+                "{name} is not ready: {status:#}; pods: {pods:#}; they say:\n{}",
+                String::from_utf8_lossy(&said)
+            ));
+        }
     }
 }
 
