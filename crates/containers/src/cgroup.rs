@@ -126,14 +126,18 @@ impl Kernel<'_> {
     /// The path in the host's cgroup namespace of one that `/proc` shows to us.
     fn of_the_host(self, path: &str) -> Result<String, CgroupError> {
         let is_outside = path.split('/').any(|component| component == "..");
-        if !is_outside {
+        if !is_outside && !self.is_where_paths_begin()? {
             return Ok(path.to_owned());
         }
         let outside = || CgroupError::Outside {
             path: path.to_owned(),
             root: self.root.to_owned(),
         };
-        let mut components = self.own_place()?.ok_or_else(outside)?;
+        let mut components = match self.own_place()? {
+            Some(place) => place,
+            None if is_outside => return Err(outside()),
+            None => return Ok(path.to_owned()),
+        };
         for component in path.split('/').filter(|component| !component.is_empty()) {
             match component {
                 ".." => {
@@ -143,6 +147,12 @@ impl Kernel<'_> {
             }
         }
         Ok(format!("/{}", components.join("/")))
+    }
+
+    /// Whether paths are shown to us from our own cgroup on: in a pod, or in the root of the machine.
+    fn is_where_paths_begin(self) -> Result<bool, CgroupError> {
+        let own = read(&self.proc.join("self/cgroup"))?;
+        Ok(own.is_some_and(|text| unified_path(&text) == Some(b"/")))
     }
 
     /// Where this process is in the host's tree, by its number among the processes of each cgroup.
@@ -401,6 +411,13 @@ mod tests {
         assert_eq!(
             machine.cgroup_of(7).unwrap(),
             found("/kubepods/web/4f2a", inode)
+        );
+        // We ourselves are where paths begin.
+        let inode = machine.cgroup("kubepods/agent/one");
+        machine.write("proc/9/cgroup", "0::/\n");
+        assert_eq!(
+            machine.cgroup_of(9).unwrap(),
+            found("/kubepods/agent/one", inode)
         );
         // The shim is in there, too.
         machine.write("proc/5/cgroup", "0::/../../web/4f2a/shim\n");
