@@ -3,7 +3,7 @@
 
 use crate::JOB;
 use crate::agent::fail;
-use gorget_engine::conformance::Scenario;
+use gorget_engine::conformance::{Case, Scenario};
 use gorget_model::{Category, Object, Subject};
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ pub fn scenarios() -> Vec<Scenario> {
     scenarios
 }
 
-/// What has to exist for a scenario.
+/// What has to exist for the cases of a scenario.
 #[derive(Debug)]
 pub struct Files {
     /// Programs that act.
@@ -43,8 +43,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// What the cases of a scenario name.
-    pub fn of(scenario: &Scenario) -> Self {
+    /// What these cases name: those of a scenario that are performed.
+    pub fn of<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Self {
         let mut all = Self {
             subjects: BTreeSet::from(["/actor".to_owned()]),
             programs: BTreeSet::new(),
@@ -52,10 +52,7 @@ impl Files {
             files: BTreeSet::new(),
         };
         let mut objects = Vec::new();
-        for case in &scenario.cases {
-            if case.not_in.contains_key("vm") {
-                continue;
-            }
+        for case in cases {
             if let Subject::Image(subject) = &case.access.subject {
                 all.subjects
                     .insert(String::from_utf8_lossy(subject).into_owned());
