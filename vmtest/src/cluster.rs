@@ -30,6 +30,9 @@ const CRDS: &str = "/job/crds";
 const MANIFESTS: &str = "/job/manifests";
 const DOCUMENTATION: &str = "/job/kubernetes.md";
 
+/// Where KubeArmor's ConfigMap is. Nobody has KubeArmor here.
+const KUBEARMOR: &str = "kubearmor";
+
 /// An image of busybox alone, with `/data/secret`, `/data/other` and `/data/third`.
 pub const IMAGE: &str = "docker.io/library/busybox:1";
 
@@ -100,9 +103,17 @@ impl Cluster {
             });
         }
         // Tests start the agent themselves, with the rights of its pod.
+        self.namespace(KUBEARMOR);
         let rights = manifest("gorget.yaml").into_iter();
-        for object in rights.filter(|object| field(object, "kind") != "DaemonSet") {
+        for mut object in rights.filter(|object| field(object, "kind") != "DaemonSet") {
             self.apply(&path_of(&object), &object.to_string());
+            // As the chart does with `agent.kubearmorNamespace`.
+            if matches!(field(&object, "kind"), "Role" | "RoleBinding")
+                && let Some(namespace) = object.pointer_mut("/metadata/namespace")
+            {
+                *namespace = json!(KUBEARMOR);
+                self.apply(&path_of(&object), &object.to_string());
+            }
         }
     }
 

@@ -273,9 +273,7 @@ fn a_host_policy_holds_while_the_node_has_its_label() {
 fn a_change_of_the_config_map_counts_within_five_seconds() {
     let cluster = Cluster::connect();
     let mut agent = Agent::start(&agent_config());
-    for namespace in ["kubearmor", "config"] {
-        cluster.namespace(namespace);
-    }
+    cluster.namespace("config");
     let posture = |posture: &str| {
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",

@@ -193,7 +193,7 @@ fn what_the_documentation_shows_holds_in_the_cluster() {
         "{alert:#}"
     );
 
-    for namespace in ["kubearmor", "legacy", "current"] {
+    for namespace in ["legacy", "current"] {
         cluster.namespace(namespace);
     }
     let _from_kubearmor = apply(&cluster, from_kubearmor);

@@ -13,8 +13,7 @@
 use crate::report::Reporter;
 use crate::resolve;
 use gorget_engine::{Aliases, PolicySet, literal_paths};
-use gorget_model::with_causes;
-use gorget_model::{Container, Mode, Postures, Workload};
+use gorget_model::{Container, Mode, PROFILE_PREFIX, Postures, Workload, with_causes};
 use gorget_policy::Policy;
 use gorget_profiles::{Confined, Loader, part_names, profile};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +21,6 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-
-/// What names of profiles begin with, as KubeArmor's do.
-const PREFIX: &str = "kubearmor_";
 
 /// The profiles of this machine's containers.
 #[derive(Debug)]
@@ -69,9 +65,12 @@ impl AppArmor {
             .iter()
             .flat_map(|policy| &policy.selector.container_names)
             .collect();
-        self.named = names.iter().map(|name| format!("{PREFIX}{name}")).collect();
+        self.named = names
+            .iter()
+            .map(|name| format!("{PROFILE_PREFIX}{name}"))
+            .collect();
         for name in names {
-            let profile = format!("{PREFIX}{name}");
+            let profile = format!("{PROFILE_PREFIX}{name}");
             if self.running.contains_key(&profile) {
                 continue;
             }
@@ -244,7 +243,7 @@ fn policies(set: &PolicySet) -> String {
 }
 
 fn profile_of(container: &Container) -> String {
-    format!("{PREFIX}{}", container.name)
+    format!("{PROFILE_PREFIX}{}", container.name)
 }
 
 /// The outer name of the profile in which a process runs.

@@ -31,7 +31,7 @@ use gorget_model::{Event, Host, Mode, Node};
 use gorget_observe::Tracker;
 use gorget_profiles::Loader;
 use gorget_telemetry::status::Status;
-use gorget_telemetry::{Feeder, Services, Tcp};
+use gorget_telemetry::{Feeder, Services, Tcp, run_daemon};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::cell::RefCell;
@@ -67,21 +67,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Runs the agent until a signal ends it.
 pub fn run(args: Args) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("GORGET_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_target(false)
-        .with_writer(io::stderr)
-        .init();
-    match start(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run_daemon(|| start(&args))
 }
 
 fn start(args: &Args) -> anyhow::Result<()> {

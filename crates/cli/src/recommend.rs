@@ -166,7 +166,7 @@ impl<'a> Line<'a> {
     fn of(policy: &'a Recommended) -> Self {
         Self {
             name: policy.name,
-            kind: policy.kind_word(),
+            kind: policy.kind().name(),
             severity: policy.severity(),
             action: policy.action(),
             tags: policy.tags(),

@@ -36,4 +36,4 @@ pub use network::{Protocol, Socket};
 pub use preset::Preset;
 pub use syscall::Syscall;
 pub use visibility::{UnknownVisibility, Visibility};
-pub use workload::{Container, Host, Mode, Owner, Posture, Postures, Workload};
+pub use workload::{Container, Host, Mode, Owner, PROFILE_PREFIX, Posture, Postures, Workload};

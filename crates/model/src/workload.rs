@@ -25,6 +25,9 @@ pub struct Host {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What names of containers' AppArmor profiles begin with, as KubeArmor's do; the container's name follows.
+pub const PROFILE_PREFIX: &str = "kubearmor_";
+
 /// One container, as its runtime describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {

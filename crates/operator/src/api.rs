@@ -154,6 +154,11 @@ impl Objects {
 }
 
 impl AskError {
+    /// The server answered, and it was no: another question may be answered otherwise.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.code().is_some()
+    }
+
     /// What the server answered.
     fn code(&self) -> Option<u16> {
         match self {

@@ -16,6 +16,8 @@ pub(crate) struct Counts {
     failed: AtomicU64,
     unsearched: AtomicU64,
     handshakes: AtomicU64,
+    statuses: AtomicU64,
+    statuses_failed: AtomicU64,
 }
 
 impl Counts {
@@ -38,6 +40,23 @@ impl Counts {
 
     pub(crate) fn unsearched(&self) {
         self.unsearched.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A status of a policy was written, or the server would not.
+    pub(crate) fn status(&self, is_written: bool) {
+        let of = if is_written {
+            &self.statuses
+        } else {
+            &self.statuses_failed
+        };
+        of.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were written, and how many not.
+    #[cfg(test)]
+    pub(crate) fn statuses(&self) -> (u64, u64) {
+        let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        (get(&self.statuses), get(&self.statuses_failed))
     }
 
     pub(crate) fn handshake_failed(&self) {
@@ -76,6 +95,18 @@ pub(crate) fn text(counts: &Counts, shown: &Shown, leading: &Leading, nodes: &No
             "counter",
             "Connections that never got as far as a question.",
             get(&counts.handshakes),
+        ),
+        (
+            "gorget_operator_statuses_total",
+            "counter",
+            "Statuses of policies that are as they should be, written or found so.",
+            get(&counts.statuses),
+        ),
+        (
+            "gorget_operator_statuses_failed_total",
+            "counter",
+            "Statuses of policies that could not be written.",
+            get(&counts.statuses_failed),
         ),
         (
             "gorget_operator_certificate",

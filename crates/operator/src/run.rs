@@ -18,7 +18,7 @@ use crate::status::write::{Named, Writer};
 use crate::status::{Nodes, all_have_profiles, backends};
 use anyhow::{Context as _, Result};
 use gorget_k8s::{Access, Connection, Listeners, connect, watch_policies};
-use gorget_telemetry::serve_metrics;
+use gorget_telemetry::{run_daemon, serve_metrics};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,21 +34,7 @@ const JUDGES: usize = 8;
 
 /// Runs until it is told to stop.
 pub fn run(args: &Args) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("GORGET_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .init();
-    match start(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run_daemon(|| start(args))
 }
 
 fn start(args: &Args) -> Result<()> {
@@ -89,6 +75,7 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     if let Some(address) = config.metrics_listen {
         let listener = listen(address).await?;
         let (nodes, leading) = (nodes.clone(), leading.clone());
+        let counts = Arc::clone(&counts);
         let text = move || counts::text(&counts, &shown, &leading, &nodes.borrow());
         let failed = |error| tracing::warn!("a connection for metrics failed: {error}");
         tasks.spawn(serve_metrics(listener, text, failed));
@@ -104,7 +91,7 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     );
     tasks.spawn(kinds.run());
     tasks.spawn(Translator::new(&found.client, &found.namespace, leading.clone()).run());
-    let writer = Writer::new(found.client.clone(), leading);
+    let writer = Writer::new(found.client.clone(), leading, Arc::clone(&counts));
     let knower = Knower {
         client: config.app_armor_profiles.then(|| found.client.clone()),
         nodes: nodes.clone(),
@@ -205,10 +192,16 @@ struct Knower {
 
 impl Knower {
     async fn run(mut self, knowing: watch::Sender<Arc<Known>>) {
-        let mut has_field = None;
+        let (mut has_field, mut is_said) = (None, false);
         loop {
             if let (None, Some(client)) = (has_field, &self.client) {
                 has_field = has_profile_field(client).await;
+                if has_field.is_none() && !std::mem::replace(&mut is_said, true) {
+                    tracing::warn!(
+                        "`/version` of the API server does not say which Kubernetes it is; pods get \
+                         no profiles until it does"
+                    );
+                }
             }
             let nodes = Arc::clone(&self.nodes.borrow_and_update());
             let named = Arc::clone(&self.named.borrow_and_update());

@@ -11,7 +11,7 @@ use crate::resolve::{Kubernetes, Static};
 use crate::service::serve;
 use anyhow::{Context as _, Result};
 use gorget_k8s::Listeners;
-use gorget_telemetry::{Collector, Pace, Sorts, serve_metrics};
+use gorget_telemetry::{Collector, Pace, Sorts, run_daemon, serve_metrics};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,21 +24,7 @@ const LAST_BATCHES: Duration = Duration::from_secs(10);
 
 /// Runs until it is told to stop.
 pub fn run(args: &Args) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("GORGET_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .init();
-    match start(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run_daemon(|| start(args))
 }
 
 fn start(args: &Args) -> Result<()> {

@@ -20,6 +20,7 @@ const OPENSSL: Tool = Tool {
     package: "openssl",
 };
 
+const AGENT: &str = "agent";
 const FEED: &str = "feed";
 
 /// A cluster does not live that long.
@@ -91,7 +92,7 @@ pub(super) fn make(directory: &Path, port: u16) -> Result<()> {
         ("kubelet", format!("/O=system:nodes/CN=system:node:{NODE}")),
         // The name of the service account that the agent's pod has: it may do what that may.
         (
-            "agent",
+            AGENT,
             "/O=system:serviceaccounts/CN=system:serviceaccount:gorget:gorget-agent".to_owned(),
         ),
     ];
@@ -101,7 +102,7 @@ pub(super) fn make(directory: &Path, port: u16) -> Result<()> {
             directory.join(format!("{name}.kubeconfig")),
             kubeconfig(name, "127.0.0.1", port),
         )?;
-        if matches!(name, "admin" | "kubelet" | "agent") {
+        if matches!(name, "admin" | "kubelet" | AGENT) {
             copy_pair(directory, &guest, name)?;
             fs::write(
                 guest.join(format!("{name}.kubeconfig")),
@@ -151,6 +152,9 @@ fn sign(
 
 /// JSON, which is YAML as well.
 fn kubeconfig(user: &str, host: &str, port: u16) -> String {
+    // The agent's is that of its pod, in which its settings are.
+    let namespace = if user == AGENT { "gorget" } else { "default" };
+    let context = json!({"cluster": "gorget", "user": user, "namespace": namespace});
     json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -163,7 +167,7 @@ fn kubeconfig(user: &str, host: &str, port: u16) -> String {
             "client-certificate": format!("{user}.crt"),
             "client-key": format!("{user}.key"),
         }}],
-        "contexts": [{"name": "gorget", "context": {"cluster": "gorget", "user": user}}],
+        "contexts": [{"name": "gorget", "context": context}],
     })
     .to_string()
 }

@@ -80,14 +80,6 @@ impl Recommended {
         self.policy.kind
     }
 
-    pub(super) fn kind_word(&self) -> &'static str {
-        match self.kind() {
-            Kind::Container => "KubeArmorPolicy",
-            Kind::Cluster => "KubeArmorClusterPolicy",
-            Kind::Host => "KubeArmorHostPolicy",
-        }
-    }
-
     /// What it is for, in a sentence.
     pub(super) fn summary(&self) -> &'static str {
         let comments = self.text.strip_prefix(LICENCE).unwrap_or(self.text);

@@ -7,11 +7,10 @@
 //! INVARIANT: a pod that says something about AppArmor itself is left as it says, and so is what is privileged,
 //! which runtimes do not confine. Nothing but profiles is changed, and no pod that is there already.
 
+use gorget_model::PROFILE_PREFIX;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// As agents name profiles.
-const PREFIX: &str = "kubearmor_";
 /// Before Kubernetes 1.30.
 const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
@@ -71,7 +70,8 @@ fn is_free(container: &Value) -> bool {
 }
 
 fn field(path: &str, name: &str, container: &Value) -> Value {
-    let profile = json!({ "type": "Localhost", "localhostProfile": format!("{PREFIX}{name}") });
+    let profile =
+        json!({ "type": "Localhost", "localhostProfile": format!("{PROFILE_PREFIX}{name}") });
     match is_said(container.get("securityContext")) {
         true => {
             json!({ "op": "add", "path": format!("{path}/securityContext/appArmorProfile"), "value": profile })
@@ -94,7 +94,7 @@ fn annotated(chosen: &[(String, &str, &Value)], annotations: Option<&Value>) -> 
         operations.push(json!({
             "op": "add",
             "path": format!("/metadata/annotations/{key}{name}"),
-            "value": format!("localhost/{PREFIX}{name}"),
+            "value": format!("localhost/{PROFILE_PREFIX}{name}"),
         }));
     }
     operations

@@ -7,7 +7,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 /// Cheap to clone; all clones are one.
@@ -19,6 +19,7 @@ struct Kept {
     objects: BTreeMap<String, Value>,
     version: u64,
     writes: Vec<String>,
+    refused: BTreeSet<String>,
 }
 
 impl Store {
@@ -47,6 +48,11 @@ impl Store {
         kept.objects.insert(path.to_owned(), object);
     }
 
+    /// Has every write of an object refused from now on.
+    pub(crate) fn refuse(&self, path: &str) {
+        self.0.lock().unwrap().refused.insert(path.to_owned());
+    }
+
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.0.lock().unwrap().objects.get(path).cloned()
     }
@@ -68,6 +74,9 @@ impl Store {
             Method::POST => format!("{path}/{}", given["metadata"]["name"].as_str().unwrap()),
             _ => path.trim_end_matches("/status").to_owned(),
         };
+        if self.0.lock().unwrap().refused.contains(&path) {
+            return failure(422);
+        }
         let there = self.get(&path);
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
         let next = match (method, there) {

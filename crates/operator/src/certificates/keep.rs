@@ -66,7 +66,7 @@ pub(crate) enum KeepError {
     Issue(#[from] rcgen::Error),
     #[error("the certificate of the Secret: {0}")]
     Useless(#[from] super::Useless),
-    #[error("the Secret is written by somebody else again and again")]
+    #[error("the Secret or a webhook configuration is changed by somebody else again and again")]
     Contended,
 }
 
@@ -101,8 +101,11 @@ impl Keeper {
             let stored = object.as_ref().map(read);
             let believed = match &stored {
                 Some(stored) => self.tell(&stored.authorities).await,
-                None => Ok(()),
+                None => Ok(true),
             };
+            if let Ok(false) = believed {
+                continue;
+            }
             let step = step(stored.as_ref(), &self.server, now, believed.is_ok());
             let next = after(&step, stored.as_ref(), &self.server, now)?;
             let Some(next) = next else {
@@ -111,7 +114,7 @@ impl Keeper {
                     self.shown.set(certified(&stored.certificate, &stored.key)?);
                 }
                 *shown = stored;
-                return Ok(believed?);
+                return Ok(believed.map(drop)?);
             };
             if self.write(object.as_ref(), &next).await? {
                 say(&step);
@@ -145,8 +148,9 @@ impl Keeper {
         Ok(written != Written::Conflict)
     }
 
-    /// Has every configuration believe these authorities.
-    async fn tell(&self, authorities: &str) -> Result<(), AskError> {
+    /// Has every configuration believe these authorities. False when one was changed at the same time: it is
+    /// not known to have them, so that no step may rest on that.
+    async fn tell(&self, authorities: &str) -> Result<bool, AskError> {
         let bundle = STANDARD.encode(authorities);
         for (objects, name) in &self.configurations {
             // One that is not there yet is told when it is; there is nobody to be believed by.
@@ -156,10 +160,10 @@ impl Keeper {
             if let Some(object) = with_bundle(&object, &bundle)
                 && objects.replace(name, &object).await? == Written::Conflict
             {
-                tracing::debug!("`{name}` was changed at the same time");
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

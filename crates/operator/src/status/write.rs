@@ -5,12 +5,15 @@
 //! sooner than [`GAP`] after the last time. So a roll-out of agents costs a policy a few writes, and not
 //! one for each node. A version that nobody spoke of yet is written at once.
 //!
-//! Before it is written an object is read: what another replica wrote before is not written again.
+//! Before it is written an object is read: what another replica wrote before is not written again. A status that
+//! the server refuses is counted, and tried again like one that is to say something else; it keeps no other
+//! policy waiting. Who waits longest is first.
 
 use super::render::render;
 use super::{Nodes, Wanted, aggregate};
 use crate::admission::{Judged, Verdict, judge_text};
 use crate::api::{AskError, Objects, Written};
+use crate::counts::Counts;
 use crate::lease::hold::Leading;
 use gorget_k8s::{Key, Object, PolicyKey, PolicyObject, PolicyResource, Seen, Watched};
 use gorget_telemetry::utc;
@@ -40,12 +43,13 @@ struct Followed {
     said: Option<Said>,
 }
 
-/// What was written last, by this replica or another.
+/// What was written last, by this replica or another, or was refused.
 #[derive(Debug)]
 struct Said {
     wanted: Wanted,
     uid: String,
     at: Instant,
+    is_written: bool,
 }
 
 /// Policies, and what was said of them.
@@ -53,6 +57,7 @@ pub(crate) struct Writer {
     client: Client,
     policies: BTreeMap<PolicyKey, Followed>,
     leading: Leading,
+    counts: Arc<Counts>,
     is_failing: bool,
     named: watch::Sender<Arc<Named>>,
 }
@@ -61,11 +66,12 @@ pub(crate) struct Writer {
 pub(crate) type Named = BTreeMap<String, BTreeSet<String>>;
 
 impl Writer {
-    pub(crate) fn new(client: Client, leading: Leading) -> Self {
+    pub(crate) fn new(client: Client, leading: Leading, counts: Arc<Counts>) -> Self {
         Self {
             client,
             policies: BTreeMap::new(),
             leading,
+            counts,
             is_failing: false,
             named: watch::Sender::default(),
         }
@@ -185,33 +191,44 @@ impl Writer {
 
     /// Writes what is due.
     pub(crate) async fn round(&mut self, nodes: &Nodes, now: &str) {
-        let mut written = 0;
-        for followed in self.policies.values_mut() {
-            if !self.leading.now() || written == MOST_WRITES {
+        let mut due: Vec<_> = self
+            .policies
+            .values_mut()
+            .filter_map(|followed| {
+                let wanted = aggregate(&followed.object, &followed.judged, nodes);
+                let is_due = followed.is_due(&wanted, Instant::now());
+                is_due.then_some((followed, wanted))
+            })
+            .collect();
+        due.sort_by_key(|(followed, _)| followed.said.as_ref().map(|said| said.at));
+        for (followed, wanted) in due.into_iter().take(MOST_WRITES) {
+            if !self.leading.now() {
                 return;
             }
-            let wanted = aggregate(&followed.object, &followed.judged, nodes);
-            if !followed.is_due(&wanted, Instant::now()) {
-                continue;
-            }
-            written += 1;
-            match write(&self.client, &followed.object, &wanted, now).await {
+            let written = write(&self.client, &followed.object, &wanted, now).await;
+            self.counts.status(written.is_ok());
+            let is_written = match written {
                 Ok(()) => {
-                    followed.said = Some(Said {
-                        wanted,
-                        uid: followed.object.uid.clone(),
-                        at: Instant::now(),
-                    });
                     self.is_failing = false;
+                    true
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.is_failing, true) {
-                        tracing::warn!("statuses of policies: {error}");
+                        tracing::warn!("the status of {}: {error}", followed.object.name);
                     }
-                    // The next one would fail likewise.
-                    return;
+                    if !error.is_refusal() {
+                        // The next one would not be heard either.
+                        return;
+                    }
+                    false
                 }
-            }
+            };
+            followed.said = Some(Said {
+                wanted,
+                uid: followed.object.uid.clone(),
+                at: Instant::now(),
+                is_written,
+            });
         }
     }
 }
@@ -222,7 +239,10 @@ impl Followed {
         let is_of_this =
             said.uid == self.object.uid && said.wanted.generation == self.object.generation;
         match is_of_this {
-            true => said.wanted != *wanted && now.saturating_duration_since(said.at) >= GAP,
+            true => {
+                let is_news = said.wanted != *wanted || !said.is_written;
+                is_news && now.saturating_duration_since(said.at) >= GAP
+            }
             false => true,
         }
     }
@@ -339,7 +359,7 @@ mod tests {
             let store = Store::default();
             store.put(PATH, object(1));
             let (mut candidate, leading) = candidate(&store, "one").await;
-            let mut writer = Writer::new(store.client(), leading);
+            let mut writer = Writer::new(store.client(), leading, Arc::default());
             assert!(writer.take(seen(1)));
             writer.round(&nodes(&[0, 0]), "then").await;
             assert_eq!(store.get(PATH).unwrap()["status"]["status"], "Pending");
@@ -369,17 +389,47 @@ mod tests {
             let store = Store::default();
             store.put(PATH, object(1));
             let (mut first, leading) = candidate(&store, "one").await;
-            let mut writer = Writer::new(store.client(), leading);
+            let mut writer = Writer::new(store.client(), leading, Arc::default());
             writer.take(seen(1));
             writer.round(&nodes(&[1]), "then").await;
             assert!(!writer.take(seen(1)));
             // The same replica again, as after a restart.
             first.round(1).await.unwrap();
             let (_same, leading) = candidate(&store, "one").await;
-            let mut again = Writer::new(store.client(), leading);
+            let mut again = Writer::new(store.client(), leading, Arc::default());
             again.take(seen(1));
             again.round(&nodes(&[1]), "now").await;
             assert_eq!(statuses(&store), 1);
+        });
+    }
+
+    #[test]
+    fn a_status_that_is_refused_is_counted_and_keeps_no_other_waiting() {
+        block_on(async {
+            let store = Store::default();
+            let other = PATH.replace("policies/p", "policies/q");
+            let named_q = || {
+                let mut other = object(1);
+                other["metadata"]["name"] = json!("q");
+                other
+            };
+            store.put(PATH, object(1));
+            store.put(&other, named_q());
+            store.refuse(PATH);
+            let (_first, leading) = candidate(&store, "one").await;
+            let counts = Arc::new(Counts::default());
+            let mut writer = Writer::new(store.client(), leading, Arc::clone(&counts));
+            writer.take(seen(1));
+            let resource = PolicyResource::Container;
+            let second = PolicyObject::read(resource, &named_q()).unwrap();
+            writer.put(Object::Policy(second));
+            writer.round(&nodes(&[1]), "then").await;
+            writer.round(&nodes(&[1]), "then").await;
+            assert!(store.get(PATH).unwrap().get("status").is_none());
+            let status = store.get(&other).unwrap()["status"].clone();
+            assert_eq!(status["conditions"].as_array().unwrap().len(), 3);
+            // Not again and again: the second round is too soon.
+            assert_eq!(counts.statuses(), (1, 1));
         });
     }
 
@@ -390,7 +440,7 @@ mod tests {
             store.put(PATH, object(1));
             let (_first, _leads) = candidate(&store, "one").await;
             let (_second, leading) = candidate(&store, "two").await;
-            let mut writer = Writer::new(store.client(), leading);
+            let mut writer = Writer::new(store.client(), leading, Arc::default());
             writer.take(seen(1));
             writer.round(&nodes(&[1]), "now").await;
             assert_eq!(statuses(&store), 0);
@@ -405,7 +455,7 @@ mod tests {
             other["metadata"]["uid"] = json!("v");
             store.put(PATH, other);
             let (_first, leading) = candidate(&store, "one").await;
-            let mut writer = Writer::new(store.client(), leading);
+            let mut writer = Writer::new(store.client(), leading, Arc::default());
             writer.take(seen(1));
             writer.round(&nodes(&[1]), "now").await;
             assert!(store.get(PATH).unwrap().get("status").is_none());
