@@ -6,6 +6,7 @@ use crate::{JOB, TIMEOUT, only_in_the_guest};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -325,7 +326,13 @@ fn gorgetd(option: &str) {
     let mut command = Command::new(format!("{JOB}/gorgetd"));
     let ended = started(command.arg(option).stderr(Stdio::null())).wait();
     if !ended.is_ok_and(|status| status.success()) {
-        fail(&format!("`gorgetd {option}` fails"));
+        let why = format!("`gorgetd {option}` fails");
+        // Another panic would end the process, and nobody would see the first one.
+        if std::thread::panicking() {
+            drop(writeln!(std::io::stderr(), "{why}"));
+        } else {
+            fail(&why);
+        }
     }
 }
 
