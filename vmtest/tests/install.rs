@@ -208,7 +208,9 @@ fn what_the_documentation_shows_holds_in_the_cluster() {
     assert_eq!(legacy.container("main").read(OTHER), text("the other"));
     let alert = loop {
         let alert = agent.alert_about(OTHER);
-        if alert_field(&alert, "NamespaceName") == "legacy" {
+        // The ConfigMap has made visible what is read, too.
+        let is_alert = alert_field(&alert, "PolicyName") == "DefaultPosture";
+        if is_alert && alert_field(&alert, "NamespaceName") == "legacy" {
             break alert;
         }
     };
