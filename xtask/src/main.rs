@@ -14,9 +14,11 @@
 mod bench;
 mod binaries;
 mod changelog;
+mod chart;
 mod cluster;
 mod command;
 mod demo;
+mod go;
 mod kernel_support;
 mod packages;
 mod test;
@@ -75,6 +77,12 @@ enum Task {
         /// Boot nothing: write the document again from what was found before
         #[arg(long)]
         text_only: bool,
+    },
+    /// Render the chart with Helm: write deploy/manifests again
+    Manifests {
+        /// Write nothing: check the chart, and that the manifests are what it renders
+        #[arg(long)]
+        check: bool,
     },
     /// Check layers, licences, file lengths and other promises of the layout
     Tidy,
@@ -177,6 +185,8 @@ fn main() -> ExitCode {
             Task::Vm(arguments) => run_vm(arguments),
             Task::Cluster(arguments) => run_cluster(arguments),
             Task::KernelSupport { text_only } => kernel_support::run(text_only),
+            Task::Manifests { check: false } => chart::write(),
+            Task::Manifests { check: true } => chart::check().map(|()| 0),
             Task::Tidy => tidy::run(),
             Task::Changelog { version } => changelog::run(&version),
         });

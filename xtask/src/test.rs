@@ -10,7 +10,7 @@
 mod guests;
 
 use crate::vm::Kernel;
-use crate::{binaries, command, tidy, tools};
+use crate::{binaries, chart, command, tidy, tools};
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
 use guests::Guest;
@@ -33,6 +33,9 @@ const HERE: [(&str, Task); 7] = [
     ("harness", harness),
 ];
 
+/// Helm is built from a Go module, as the cluster is.
+const CHART: [(&str, Task); 1] = [("chart", || chart::check().map(|()| None))];
+
 /// What is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -53,7 +56,8 @@ impl Scope {
     fn here(self) -> &'static [(&'static str, Task)] {
         match self {
             Self::Quick | Self::Default | Self::AllKernels => &HERE,
-            Self::Kernel(_) | Self::Cluster => &[],
+            Self::Cluster => &CHART,
+            Self::Kernel(_) => &[],
         }
     }
 

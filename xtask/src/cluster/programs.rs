@@ -5,21 +5,15 @@
 //! the cache has none of these versions; that takes minutes, once. etcd and the API server are taken
 //! from `KUBEBUILDER_ASSETS`, where other projects' tests keep them, when that is set.
 
-use crate::packages::{Tool, ensure, find};
-use crate::vm::cache;
-use crate::{command, top};
+use crate::go;
 use anyhow::{Context as _, Result, bail};
 use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 const MODULE: &str = "xtask/cluster";
 const VERSIONS: &str = include_str!("../../cluster/go.mod");
 const SUMS: &str = include_str!("../../cluster/go.sum");
-
-/// Less is refused by what `go.mod` requires.
-const OLDEST_GO: (u32, u32) = (1, 24);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Programs {
@@ -94,40 +88,15 @@ fn find_one(program: &Program, assets: Option<&OsStr>) -> Result<PathBuf> {
         }
         return Ok(file);
     }
-    let place = cache::entry(
-        program.name,
-        &format!("building {} ({})", program.name, program.duration),
-        &[VERSIONS, SUMS, program.package],
-        |place| build(program, &place.join(program.name)),
-    )?;
-    Ok(place.join(program.name))
-}
-
-fn build(program: &Program, target: &Path) -> Result<()> {
-    let mut go = command::new(go()?);
-    go.args([
-        "build",
-        "-buildvcs=false",
-        "-trimpath",
-        "-ldflags",
-        &link_flags()?,
-        "-o",
-    ])
-    .arg(target)
-    .arg(program.package)
-    .current_dir(top().join(MODULE))
-    .env("CGO_ENABLED", "0")
-    .env("GOOS", "linux")
-    .env("GOFLAGS", "-mod=readonly")
-    .stdin(Stdio::null());
-    let name = program.name;
-    let status = go
-        .status()
-        .with_context(|| format!("cannot run `go` for {name}"))?;
-    if !status.success() {
-        bail!("`go build` of {name} failed ({status})");
-    }
-    Ok(())
+    go::program(&go::Program {
+        name: program.name,
+        package: program.package,
+        module: MODULE,
+        versions: VERSIONS,
+        sums: SUMS,
+        link_flags: &link_flags()?,
+        duration: program.duration,
+    })
 }
 
 /// No symbols, and the release: without it the components take themselves for a development version.
@@ -156,36 +125,6 @@ fn release(versions: &str) -> Result<&str> {
         .context("`xtask/cluster/go.mod` requires no `k8s.io/kubernetes`")
 }
 
-/// The Go command, installed when there is none.
-fn go() -> Result<PathBuf> {
-    let mut path = env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/local/go/bin");
-    if find("go", &path).is_none() {
-        ensure(&[Tool {
-            probe: "go",
-            package: "golang-go",
-        }])?;
-    }
-    let go = find("go", &path).context("there is no `go`")?;
-    let said = command::output(command::new(&go).arg("version").env("GOTOOLCHAIN", "local"))?;
-    if go_version(&said).is_none_or(|version| version < OLDEST_GO) {
-        let (major, minor) = OLDEST_GO;
-        bail!(
-            "building a cluster takes Go {major}.{minor} or newer; `{}` says: {}",
-            go.display(),
-            said.trim()
-        );
-    }
-    Ok(go)
-}
-
-/// Of `go version go1.24.1 linux/amd64`.
-fn go_version(text: &str) -> Option<(u32, u32)> {
-    let (_, rest) = text.split_once("version go")?;
-    let mut numbers = rest.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,13 +140,6 @@ mod tests {
         assert_eq!(release(block).unwrap(), "v1.4.5");
         assert!(release(VERSIONS).unwrap().starts_with("v1."));
         assert!(release("module m\n").is_err());
-    }
-
-    #[test]
-    fn the_version_of_go_is_read_from_what_it_prints() {
-        assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26)));
-        assert_eq!(go_version("go version go1.19 linux/amd64"), Some((1, 19)));
-        assert_eq!(go_version("go: no such command"), None);
     }
 
     #[test]

@@ -241,7 +241,7 @@ pub(super) fn in_cluster() -> Result<u64> {
         "export GORGET_KERNEL={}; {}",
         cluster::KERNEL.name(),
         COMMAND
-            .replace("PATTERN", "t_cluster t_install")
+            .replace("PATTERN", "t_cluster t_install t_scale")
             .replace("EXCEPT", "")
     );
     let mut files = programs(Tests::InCluster)?;
