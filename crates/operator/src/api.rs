@@ -106,17 +106,19 @@ impl Objects {
         Self::written(self.ask("writing", name, request).await)
     }
 
+    /// Puts `patch` over the object.
+    pub(crate) async fn merge(&self, name: &str, patch: &Value) -> Result<Written, AskError> {
+        let request = self.request.patch(name, &merging(), &Patch::Merge(patch));
+        Self::written(self.ask("changing", name, request).await)
+    }
+
     /// Puts `patch` over the object's status.
     pub(crate) async fn merge_status(
         &self,
         name: &str,
         patch: &Value,
     ) -> Result<Written, AskError> {
-        let params = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Merge(patch);
+        let (params, patch) = (merging(), Patch::Merge(patch));
         let request = self
             .request
             .patch_subresource("status", name, &params, &patch);
@@ -177,6 +179,13 @@ pub(crate) fn with(mut object: Value, key: &str, value: Value) -> Value {
         fields.insert(key.to_owned(), value);
     }
     object
+}
+
+fn merging() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
 }
 
 fn post() -> PostParams {

@@ -46,6 +46,9 @@ pub(crate) struct ConfigSpec {
     #[serde(default)]
     pub(crate) app_armor_profiles: bool,
     pub(crate) agents: AgentsSpec,
+    /// Nodes are labelled with what enforces there.
+    #[serde(default)]
+    pub(crate) node_labels: bool,
     /// CRDs that are missing are made.
     #[serde(default)]
     pub(crate) install_crds: bool,

@@ -18,6 +18,8 @@ pub(crate) struct Counts {
     handshakes: AtomicU64,
     statuses: AtomicU64,
     statuses_failed: AtomicU64,
+    nodes: AtomicU64,
+    nodes_failed: AtomicU64,
 }
 
 impl Counts {
@@ -57,6 +59,23 @@ impl Counts {
     pub(crate) fn statuses(&self) -> (u64, u64) {
         let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
         (get(&self.statuses), get(&self.statuses_failed))
+    }
+
+    /// A node was labelled, or the server would not.
+    pub(crate) fn node(&self, is_written: bool) {
+        let of = if is_written {
+            &self.nodes
+        } else {
+            &self.nodes_failed
+        };
+        of.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were labelled, and how many not.
+    #[cfg(test)]
+    pub(crate) fn nodes(&self) -> (u64, u64) {
+        let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        (get(&self.nodes), get(&self.nodes_failed))
     }
 
     pub(crate) fn handshake_failed(&self) {
@@ -107,6 +126,18 @@ pub(crate) fn text(counts: &Counts, shown: &Shown, leading: &Leading, nodes: &No
             "counter",
             "Statuses of policies that could not be written.",
             get(&counts.statuses_failed),
+        ),
+        (
+            "gorget_operator_node_labels_total",
+            "counter",
+            "Nodes whose labels were written.",
+            get(&counts.nodes),
+        ),
+        (
+            "gorget_operator_node_labels_failed_total",
+            "counter",
+            "Nodes whose labels could not be written.",
+            get(&counts.nodes_failed),
         ),
         (
             "gorget_operator_certificate",

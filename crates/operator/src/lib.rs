@@ -25,6 +25,7 @@ mod counts;
 mod crds;
 mod kubearmor_config;
 mod lease;
+mod node_labels;
 mod run;
 mod serve;
 mod status;

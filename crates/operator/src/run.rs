@@ -12,6 +12,7 @@ use crate::counts::{self, Counts};
 use crate::crds::{Definitions, Kinds};
 use crate::kubearmor_config::Translator;
 use crate::lease::hold::Candidate;
+use crate::node_labels::Labeller;
 use crate::serve::{Answering, acceptor, serve};
 use crate::status::observe::Observer;
 use crate::status::write::{Named, Writer};
@@ -91,6 +92,11 @@ async fn operate(config: ConfigSpec) -> Result<()> {
     );
     tasks.spawn(kinds.run());
     tasks.spawn(Translator::new(&found.client, &found.namespace, leading.clone()).run());
+    if config.node_labels {
+        let (heard, leading) = (nodes.clone(), leading.clone());
+        let labeller = Labeller::new(&found.client, heard, leading, Arc::clone(&counts));
+        tasks.spawn(labeller.run());
+    }
     let writer = Writer::new(found.client.clone(), leading, Arc::clone(&counts));
     let knower = Knower {
         client: config.app_armor_profiles.then(|| found.client.clone()),

@@ -35,6 +35,8 @@ pub(crate) type Nodes = BTreeMap<String, Option<Arc<Digest>>>;
 /// What an agent says of the cluster's policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Digest {
+    /// Of the agent.
+    version: String,
     backend: String,
     in_force: BTreeMap<PolicyKey, InForce>,
     refused: BTreeMap<PolicyKey, Refusal>,
@@ -113,10 +115,21 @@ impl Digest {
             Some((key(refused.policy?)?, refusal))
         });
         Self {
+            version: status.version,
             backend: status.backend,
             in_force: of_cluster.collect(),
             refused: refused.collect(),
         }
+    }
+
+    /// Of the agent, such as `0.1.0`.
+    pub(crate) fn agent_version(&self) -> &str {
+        &self.version
+    }
+
+    /// `bpf`, `apparmor` or `audit-only`.
+    pub(crate) fn backend(&self) -> &str {
+        &self.backend
     }
 }
 

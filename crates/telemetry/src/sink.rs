@@ -4,14 +4,21 @@
 //! A file is put aside for a new one when it is long or old enough, if that is asked for ([`Rotation`]).
 //! One that was moved away or removed is made anew at the next write, so that log rotation needs no
 //! signal.
+//!
+//! INVARIANT: a line is written whole or not at all. What a killed agent or a full disk left of one is cut
+//! off before the next is written: whoever wrote it has not said that it was, so that it comes again or is
+//! counted as lost.
 
 use crate::json;
 use crate::rotation::{Archive, Rotation, Rotator};
 use gorget_model::Event;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Longer lines than any that is written.
+const LONGEST: u64 = 1 << 20;
 
 /// Where lines are written.
 #[derive(Debug)]
@@ -135,7 +142,11 @@ impl Lines {
         let Some(file) = &mut self.open else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        file.write_all(line.as_bytes())?;
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            // Opening it again cuts off what was written.
+            self.open = None;
+            return Err(error);
+        }
         if let Some(rotator) = &mut self.rotator {
             rotator.wrote(line.len(), unix_micros);
         }
@@ -154,11 +165,30 @@ impl Lines {
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o640);
         let file = options.open(&self.path)?;
+        cut_torn_line(&file, &self.path)?;
         if let Some(rotator) = &mut self.rotator {
             rotator.opened(&file.metadata()?);
         }
         self.open = Some(file);
         Ok(())
+    }
+}
+
+/// Has a file of lines end with a whole one. What is no file of lines is left as it is.
+fn cut_torn_line(file: &File, path: &Path) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let length = metadata.len();
+    if !metadata.is_file() || length == 0 {
+        return Ok(());
+    }
+    let from = length.saturating_sub(LONGEST);
+    let mut end = vec![0; usize::try_from(length - from).unwrap_or(usize::MAX)];
+    File::open(path)?.read_exact_at(&mut end, from)?;
+    let after = end.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
+    match after.map_or(Ok(0), u64::try_from) {
+        Ok(0) if from > 0 => Ok(()),
+        Ok(whole) if from + whole < length => file.set_len(from + whole),
+        _ => Ok(()),
     }
 }
 
@@ -189,6 +219,31 @@ mod tests {
         sink.write(&event("two")).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("two"));
         assert!(!fs::read_to_string(&path).unwrap().contains("one"));
+    }
+
+    #[test]
+    fn what_a_killed_agent_wrote_of_a_line_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        for (before, whole) in [
+            ("{\"a\":1}\n{\"b\":", "{\"a\":1}\n"),
+            ("{\"a\":1}\n", "{\"a\":1}\n"),
+            ("{\"b\":", ""),
+            ("", ""),
+        ] {
+            let path = dir.path().join("alerts.json");
+            fs::write(&path, before).unwrap();
+            JsonSink::file(path.clone()).write(&event("next")).unwrap();
+            let text = fs::read_to_string(&path).unwrap();
+            let rest = text.strip_prefix(whole).unwrap();
+            assert!(rest.starts_with('{') && rest.ends_with("}\n"), "{text}");
+            assert_eq!(rest.lines().count(), 1, "{text}");
+        }
+        // Nothing of this is a line of ours.
+        let path = dir.path().join("large");
+        let large = "x".repeat(usize::try_from(LONGEST).unwrap() + 1);
+        fs::write(&path, &large).unwrap();
+        JsonSink::file(path.clone()).write(&event("next")).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with(&large));
     }
 
     #[test]
@@ -246,7 +301,7 @@ mod tests {
     fn lines_of_an_earlier_agent_count_and_what_cannot_be_put_aside_is_written_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("alerts.json");
-        fs::write(&path, "x".repeat(990)).unwrap();
+        fs::write(&path, "x".repeat(989) + "\n").unwrap();
         let rotation = Rotation {
             max_bytes: Some(1_000),
             max_age: None,
