@@ -27,6 +27,7 @@ const USERS_HOME: &str = "/home/user";
 /// Podman with an image. Its service is what systemd would start for its socket.
 struct Podman {
     user: bool,
+    socket: String,
     service: Option<Child>,
 }
 
@@ -45,6 +46,7 @@ impl Podman {
         drop(fs::remove_file(socket));
         let mut podman = Self {
             user,
+            socket: socket.to_owned(),
             service: None,
         };
         podman.import();
@@ -127,6 +129,8 @@ impl Drop for Podman {
             drop(service.kill());
             drop(service.wait());
         }
+        // An agent would wait for who listens there before it concludes that containers are gone.
+        drop(fs::remove_file(&self.socket));
     }
 }
 
