@@ -13,8 +13,9 @@ const OPENS: usize = 200_000;
 const EXECS: usize = 20_000;
 /// In as many parts, one after the other, so that the answer to none takes longer than a test waits.
 const PARTS: usize = 10;
-/// What the agent may have in memory at most, in KiB.
-const MEMORY: u64 = 40 * 1024;
+/// What the agent may have in memory at most besides pages of files, in KiB. Those are its program and the
+/// ring buffers: 28 MiB of this checked build, 15 MiB of a released one, which so stays under 40 MB.
+const MEMORY: u64 = 22 * 1024;
 
 const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
     metadata: {name: watched}\nspec:\n  selector: {matchLabels: {app: storm}}\n  action: Audit\n  \
@@ -43,11 +44,15 @@ impl Delivered {
     }
 }
 
-fn memory(agent: &Agent) -> u64 {
+/// In KiB: the most that was resident, and how much of what is now are pages of files.
+fn memory(agent: &Agent) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap()
+    let kib = |field: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap()
+    };
+    (kib("VmHWM:"), kib("RssFile:"))
 }
 
 /// The numbers of "N operations were visible: N logged, N repeated, N lost".
@@ -88,7 +93,7 @@ fn in_a_storm_every_alert_comes_and_every_operation_is_accounted_for() {
             assert_eq!(actor.perform("/actor", operation, &storm), Done::Passed);
         }
     }
-    let most = memory(&agent);
+    let (most, files) = memory(&agent);
     drop(actor);
     drop(container);
     // What a stopped agent has told is all there is.
@@ -111,7 +116,9 @@ fn in_a_storm_every_alert_comes_and_every_operation_is_accounted_for() {
         }
         assert!(!message.contains("stage `ring_full`"), "{message}");
     }
-    println!("{attempted} attempted: {delivered:?}, {lost} lost, {skipped} skipped, {most} KiB");
+    println!(
+        "{attempted} attempted: {delivered:?}, {lost} lost, {skipped} skipped, {most} KiB, {files} of files"
+    );
     assert_eq!(file_alerts, opens / FILES);
     assert_eq!(delivered.alerts, (opens + execs) / FILES);
     assert_eq!(attempted, sent + repeated + lost);
@@ -119,5 +126,6 @@ fn in_a_storm_every_alert_comes_and_every_operation_is_accounted_for() {
     // Opening, starting and ending, at least.
     assert!(attempted + skipped >= opens + 2 * execs, "{attempted}");
     assert!(delivered.logs < attempted / 4, "{delivered:?}");
-    assert!(most < MEMORY, "{most} KiB");
+    let own = most.saturating_sub(files);
+    assert!(own < MEMORY, "{own} KiB, and {files} of files");
 }
