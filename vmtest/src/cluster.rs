@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 /// The name of the node.
 pub const NODE: &str = "gorget-vm";
 /// Of somebody who may do everything.
-const ADMIN: &str = "/job/cluster/admin.kubeconfig";
+pub const ADMIN: &str = "/job/cluster/admin.kubeconfig";
 /// For the agent: it watches as who its pod would be.
 pub const FOR_AGENT: &str = "/job/cluster/agent.kubeconfig";
 /// What of the API is installed in every cluster that has Gorget.
@@ -347,7 +347,7 @@ impl Cluster {
 
 /// Where the API server is for who has the node's network: QEMU's address of the host, and the port of the
 /// kubeconfigs.
-fn api_server() -> (String, String) {
+pub fn api_server() -> (String, String) {
     let text =
         fs::read_to_string(ADMIN).unwrap_or_else(|error| fail(&format!("`{ADMIN}`: {error}")));
     let config: Value = serde_json::from_str(&text).unwrap_or_default();

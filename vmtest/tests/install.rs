@@ -4,14 +4,17 @@
 //! Changed in them is only what this node has not: a network for pods, and with it the address at which
 //! the API server is found.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "runs the command line")]
 
 use gorget_vmtest::cluster::{
-    Answer, Cluster, DEBIAN, FOR_AGENT, Held, Installed, NODE, Pod, container, documented, path_of,
+    ADMIN, Answer, Cluster, DEBIAN, FOR_AGENT, Held, Installed, NODE, Pod, api_server, container,
+    documented, path_of,
 };
-use gorget_vmtest::{Agent, alert_field};
+use gorget_vmtest::{Agent, JOB, TIMEOUT, alert_field};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 const SECRET: &str = "/data/secret";
 const OTHER: &str = "/data/other";
@@ -167,6 +170,140 @@ fn the_operator_refuses_with_the_fields_path_and_says_where_a_policy_is_enforced
     assert!(!pinned.exists(), "programs are there still");
     pod.container("main").wait_until_allowed(SECRET);
     drop(held);
+}
+
+#[test]
+fn the_command_line_installs_asks_the_cluster_and_leaves_nothing_in_force() {
+    let cluster = Cluster::connect();
+    // As a user would who has no network for pods either.
+    let (host, port) = api_server();
+    let network = |container: &str| {
+        json!({"template": {"spec": {"hostNetwork": true, "containers": [{
+            "name": container,
+            "env": [
+                {"name": "KUBERNETES_SERVICE_HOST", "value": host},
+                {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+            ],
+        }]}}})
+    };
+    let of_agent = json!({"kind": "DaemonSet", "metadata": {"name": "gorget-agent"},
+        "spec": network("agent")});
+    let mut of_operator = json!({"kind": "Deployment", "metadata": {"name": "gorget-operator"},
+        "spec": network("operator")});
+    // Two would want the same ports.
+    of_operator["spec"]["replicas"] = json!(1);
+    let patch = "/tmp/gorget-install-patch.yaml";
+    fs::write(patch, format!("{of_agent}\n---\n{of_operator}\n")).unwrap();
+    let timeout = format!("{}s", TIMEOUT.as_secs());
+    // Nobody has an image of the relay here.
+    let install = [
+        "install",
+        "--without-relay",
+        "--patch",
+        patch,
+        "--timeout",
+        &timeout,
+    ];
+    // The settings that `Cluster::connect` has applied are others.
+    let (code, _, why) = gorget(&install);
+    assert_eq!(code, Some(1), "{why}");
+    for part in ["ConfigMap `gorget/gorget-agent`", "vmtest", "--force"] {
+        assert!(why.contains(part), "{part} in {why}");
+    }
+    let said = succeeds(&[&install[..], &["--force"]].concat());
+    for part in [
+        "DaemonSet `gorget/gorget-agent` created",
+        "DaemonSet `gorget/gorget-agent`: 1 of 1 ready",
+        "Deployment `gorget/gorget-operator`: 1 of 1 ready",
+        "Gorget is installed",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let again = succeeds(&install);
+    for part in ["created", "configured"] {
+        assert!(!again.contains(part), "{part} in {again}");
+    }
+
+    let (pod, held) = blocked(&cluster, "commanded");
+    let (at, _) = policy("commanded", "no-secrets", SECRET);
+    cluster.wait_for(&at, "the status of the policy", |policy| {
+        (policy.pointer("/status/status")? == "Enforced").then_some(())
+    });
+    let listed = succeeds(&["policy", "list"]);
+    let line = listed
+        .lines()
+        .find(|line| line.contains("commanded/no-secrets"));
+    let line = line.unwrap_or_else(|| panic!("no such policy in {listed}"));
+    for part in ["KubeArmorPolicy", "Enforced", "1 of 1 nodes"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    let got = succeeds(&["policy", "get", "no-secrets", "--namespace", "commanded"]);
+    assert!(got.contains(SECRET), "{got}");
+    // Through the API server, to the agent and back.
+    let (code, probed, why) = gorget(&["probe", "--output", "json"]);
+    assert!(code == Some(0) || code == Some(1), "{why}");
+    let probed: Value = serde_json::from_str(&probed).unwrap_or_else(|_| panic!("{why}"));
+    let node = &probed["nodes"][0];
+    assert_eq!(node["node"], NODE, "{probed:#}");
+    assert!(
+        node["status"]["policies"]
+            .to_string()
+            .contains("no-secrets"),
+        "{probed:#}"
+    );
+    let logs = [
+        "logs",
+        "--policy",
+        "no-secrets",
+        "--since",
+        "1h",
+        "--limit",
+        "1",
+        "--json",
+        "--node",
+        NODE,
+    ];
+    let alert: Value = serde_json::from_str(&succeeds(&logs)).unwrap();
+    assert_eq!(alert_field(&alert, "Resource"), SECRET, "{alert:#}");
+    assert_eq!(alert_field(&alert, "PodName"), "web", "{alert:#}");
+
+    let pinned = Path::new("/sys/fs/bpf/gorget");
+    assert!(pinned.exists());
+    let said = succeeds(&["uninstall", "--timeout", &timeout]);
+    assert!(said.contains("Namespace `gorget` deleted"), "{said}");
+    assert!(!pinned.exists(), "programs are there still: {said}");
+    pod.container("main").wait_until_allowed(SECRET);
+    let hook =
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/gorget-operator";
+    assert_eq!(cluster.get(hook), None);
+    assert!(cluster.get(&at).is_some(), "policies stay");
+    let again = succeeds(&["uninstall"]);
+    assert!(
+        again.contains("DaemonSet `gorget/gorget-agent` is gone already"),
+        "{again}"
+    );
+    drop(held);
+}
+
+/// Runs the command line against the cluster; gives its exit code and what it said.
+fn gorget(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let program = Path::new(JOB).join("gorget");
+    let mut command = Command::new(program);
+    command.args(arguments).args(["--kubeconfig", ADMIN]);
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// As [`gorget`], for what must not fail; gives what it printed.
+fn succeeds(arguments: &[&str]) -> String {
+    let (code, said, why) = gorget(arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {said}\n{why}");
+    said
 }
 
 #[test]

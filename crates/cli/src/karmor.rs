@@ -28,10 +28,12 @@ pub(crate) fn translated(words: &[String], service: Option<&str>) -> Result<Vec<
     let first = words.next().unwrap_or("--help");
     let rest: Vec<&str> = words.collect();
     match (first, rest.as_slice()) {
+        ("install", rest) => install(rest),
         ("logs", rest) => logs(rest, service),
         ("probe", rest) => probe(rest),
         ("profile", rest) => profile(rest, service),
         ("recommend", rest) => recommend(rest),
+        ("uninstall", rest) => uninstall(rest),
         ("vm", ["policy", verb @ ("add" | "delete"), rest @ ..]) => policy(verb, rest, service),
         ("version", _) => Ok(vec!["version".to_owned()]),
         ("completion", rest) => Ok([&["completion"], rest]
@@ -179,6 +181,47 @@ fn profile(rest: &[&str], service: Option<&str>) -> Result<Vec<String>, String> 
     Ok(ours)
 }
 
+/// What would become of KubeArmor's images and settings nobody would guess, so they are refused.
+fn install(rest: &[&str]) -> Result<Vec<String>, String> {
+    let mut words = Words { rest: rest.iter() };
+    let mut ours = vec!["install".to_owned()];
+    while let Some((flag, written)) = words.next() {
+        match (flag, written) {
+            ("--registry" | "-r", _) => {
+                let value = words.value(flag, written)?;
+                ours.push(format!("--image-registry={value}"));
+            }
+            // It always waits.
+            ("--verify", None | Some("true")) => {}
+            (other, _) => {
+                return Err(format!(
+                    "`{other}` is not understood after `karmor install`; `gorget install --help` shows \
+                     what there is"
+                ));
+            }
+        }
+    }
+    Ok(ours)
+}
+
+fn uninstall(rest: &[&str]) -> Result<Vec<String>, String> {
+    let mut words = Words { rest: rest.iter() };
+    let mut ours = vec!["uninstall".to_owned()];
+    while let Some((flag, written)) = words.next() {
+        match (flag, written) {
+            // With the kinds, and all policies, there as well.
+            ("--force", None | Some("true")) => ours.push("--crds".to_owned()),
+            ("--force", Some("false")) | ("--verify", None | Some("true")) => {}
+            (other, _) => {
+                return Err(format!(
+                    "`{other}` is not understood after `karmor uninstall`"
+                ));
+            }
+        }
+    }
+    Ok(ours)
+}
+
 /// What it finds out there about images and workloads nobody finds out here, so naming one is refused.
 fn recommend(rest: &[&str]) -> Result<Vec<String>, String> {
     let mut words = Words { rest: rest.iter() };
@@ -272,12 +315,21 @@ mod tests {
         );
         assert_eq!(ours("recommend -o d").unwrap(), "recommend --write-to=d");
         assert_eq!(ours("version").unwrap(), "version");
+        assert_eq!(ours("install").unwrap(), "install");
+        assert_eq!(
+            ours("install --verify -r registry.example/a").unwrap(),
+            "install --image-registry=registry.example/a"
+        );
+        assert_eq!(ours("uninstall --force").unwrap(), "uninstall --crds");
+        assert_eq!(ours("uninstall --force=false").unwrap(), "uninstall");
     }
 
     #[test]
     fn what_is_not_understood_is_named() {
         for line in [
-            "install",
+            "install --nonk8s",
+            "install --block all",
+            "uninstall -n kubearmor",
             "logs --labels a=b",
             "logs --gRPC",
             "probe --full",

@@ -12,6 +12,7 @@
 mod lines;
 
 use crate::agents::{Agents, unreachable};
+use crate::cluster::tunnels::Whom;
 use crate::render::{self, Color, Painter};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -20,7 +21,6 @@ pub(crate) use gorget_telemetry::{Following, Heard, Sorts};
 use lines::Form;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinSet;
 
@@ -173,6 +173,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         arguments.sorts(),
         arguments.since.as_deref(),
     )?;
+    // The relay tells of all nodes.
+    let cluster = arguments.agents.in_cluster()?;
+    let is_of_many = cluster.is_some_and(|cluster| cluster.node.is_none());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -180,7 +183,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let form = Form {
             wide: arguments.output == Output::Wide,
-            host: following.len() > 1,
+            host: following.len() > 1 || is_of_many,
         };
         let (mut agents, heard) = start(following);
         let printed = print(arguments, form, heard).await;
@@ -190,6 +193,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// As the agent wants it, without since when.
+///
+/// # Errors
+///
+/// When it would not understand it.
+pub(crate) fn checked(fields: &Fields, since: Option<&str>) -> anyhow::Result<String> {
+    let filter = fields.filter();
+    let whole = match since {
+        Some(since) => format!("{filter},since={since}"),
+        None => filter.clone(),
+    };
+    Filter::parse(&whole).context("what is asked for cannot be followed")?;
+    Ok(filter)
+}
+
 /// One for each agent that is named. What is asked for is checked before anybody is.
 pub(crate) fn following(
     agents: &Agents,
@@ -197,16 +215,15 @@ pub(crate) fn following(
     sorts: Sorts,
     since: Option<&str>,
 ) -> anyhow::Result<Vec<Following>> {
-    let filter = fields.filter();
-    let whole = match since {
-        Some(since) => format!("{filter},since={since}"),
-        None => filter.clone(),
+    let filter = checked(fields, since)?;
+    // The relay of a cluster has alerts and messages; logs only where it is told to.
+    let whom = match sorts.logs {
+        true => Whom::Agents,
+        false => Whom::Relay,
     };
-    Filter::parse(&whole).context("what is asked for cannot be followed")?;
-    let tls = agents.tls()?.map(Arc::new);
-    let following = agents.addresses().into_iter().map(|address| Following {
-        address,
-        tls: tls.clone(),
+    let following = agents.reach(whom)?.into_iter().map(|reached| Following {
+        address: reached.address,
+        tls: reached.tls,
         sorts,
         filter: filter.clone(),
         since: since.map(str::to_owned),

@@ -9,8 +9,10 @@
 
 mod activity;
 mod agents;
+mod cluster;
 mod generate;
 mod hook;
+mod install;
 mod karmor;
 mod logs;
 mod policy;
@@ -43,6 +45,10 @@ enum Command {
     /// Have container runtimes wait for the agent
     #[command(subcommand)]
     Hook(hook::Command),
+    /// Install Gorget in a cluster, or bring it to this version
+    ///
+    /// Exit status: 0 when everything is there and ready, 1 otherwise.
+    Install(Box<install::Arguments>),
     /// Follow what the agent reports
     Logs(Box<logs::Arguments>),
     /// Write manual pages
@@ -65,6 +71,10 @@ enum Command {
     Sysdump(sysdump::Arguments),
     /// Show what the hooks cost, how full tables are, and which workloads are busiest
     Top(top::Arguments),
+    /// Take Gorget out of a cluster, and end what is in force
+    ///
+    /// Exit status: 0 when everything is gone, 1 otherwise.
+    Uninstall(install::Removing),
     /// Work with the agent of a machine, with KubeArmor's words
     #[command(subcommand)]
     Vm(policy::Vm),
@@ -84,6 +94,8 @@ fn main() -> ExitCode {
         Command::Completion(arguments) => (generate::completion(&arguments), ExitCode::FAILURE),
         Command::Man(arguments) => (generate::man(&arguments), ExitCode::FAILURE),
         Command::Hook(command) => (hook::run(&command), ExitCode::FAILURE),
+        Command::Install(arguments) => (install::run(&arguments), ExitCode::FAILURE),
+        Command::Uninstall(arguments) => (install::uninstall(&arguments), ExitCode::FAILURE),
         Command::Logs(arguments) => (logs::run(&arguments), ExitCode::FAILURE),
         Command::Policy(command) => {
             let failure = ExitCode::from(policy::EXIT_NO_ANSWER);

@@ -2,13 +2,14 @@
 //! `gorget probe`: what this machine can have of Gorget, before anything is installed; and what the
 //! agent that runs does.
 //!
-//! [`status`] shows what an agent says. Without one, [`gather`] looks at the machine, [`judge`] says what that means, [`text`] how it is shown: only the
+//! [`status`] shows what an agent says, [`cluster`] what those of a cluster say. Without one, [`gather`] looks at the machine, [`judge`] says what that means, [`text`] how it is shown: only the
 //! first does I/O, so the others are tested with machines that are written down.
 //!
 //! Exit status: 0 when everything can be enforced, or is, 1 when something is lost or could not be found
 //! out, 2 when the agent cannot run.
 
 mod checks;
+mod cluster;
 mod facts;
 mod gather;
 mod judge;
@@ -19,8 +20,9 @@ mod tests;
 mod text;
 
 use crate::agents::unreachable;
+use crate::cluster::InCluster;
 use crate::render::{self, Color, Painter};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use facts::Facts;
 use gorget_telemetry::proto::v1::AgentStatus;
@@ -45,6 +47,8 @@ pub(crate) struct Arguments {
     /// Look at the machine, also when an agent runs
     #[arg(long)]
     machine: bool,
+    #[command(flatten)]
+    in_cluster: InCluster,
     /// Have nothing tried in the kernel, also as root
     #[arg(long)]
     only_read: bool,
@@ -82,6 +86,13 @@ struct Running<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.in_cluster.is_meant() {
+        ensure!(
+            !arguments.machine && arguments.socket.is_none(),
+            "either a cluster or this machine: leave out `--machine` and `--socket`"
+        );
+        return cluster::run(arguments);
+    }
     if !arguments.machine
         && let Some(status) = agent(arguments.socket.as_deref())?
     {

@@ -6,6 +6,7 @@
 
 use crate::activity::{Activity, Deed, Kind, Tally, Told};
 use crate::agents::{Agents, unreachable};
+use crate::cluster::tunnels::{Reached, Whom};
 use crate::logs::{self, Fields, Heard, Sorts};
 use crate::render::{self, Color, Painter, Style, harmless};
 use anyhow::{Context as _, anyhow, bail};
@@ -94,13 +95,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Counts what agents keep.
 async fn kept(arguments: &Arguments, activity: &mut Activity) -> anyhow::Result<()> {
-    let (agents, fields) = (&arguments.agents, &arguments.fields);
-    // Checks the filter before anybody is asked.
-    logs::following(agents, fields, BOTH, Some(&arguments.since))?;
-    let filter = format!("{},since={},kept", fields.filter(), arguments.since);
-    let tls = agents.tls()?;
-    for address in agents.addresses() {
-        let connected = Client::connect_to(&address, tls.as_ref()).await;
+    // Before anybody is asked.
+    let filter = logs::checked(&arguments.fields, Some(&arguments.since))?;
+    let filter = format!("{filter},since={},kept", arguments.since);
+    for Reached { address, tls, .. } in arguments.agents.reach(Whom::Agents)? {
+        let connected = Client::connect_to(&address, tls.as_deref()).await;
         let mut client = connected.map_err(|error| anyhow!(unreachable(&address, &error)))?;
         let refused = |status: Status| anyhow!("the agent refused: {}", status.message());
         let mut alerts = client.alerts_of(&filter).await.map_err(refused)?;

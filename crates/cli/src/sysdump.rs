@@ -7,6 +7,7 @@
 mod secrets;
 
 use crate::agents::{Agents, unreachable};
+use crate::cluster::tunnels::Reached;
 use crate::logs::{self, Fields, Heard, Sorts};
 use crate::probe;
 use crate::version;
@@ -82,6 +83,8 @@ struct Archive {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let agents = &arguments.agents;
+    agents.not_in_cluster("run it on the node, or in the agent's pod")?;
     let path = &arguments.file;
     let writing = || format!("cannot write `{}`", path.display());
     // For its owner only: it tells a lot about the machine.
@@ -205,9 +208,9 @@ impl Archive {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (address, tls) = (agents.address()?, agents.tls()?);
+        let Reached { address, tls, .. } = agents.reach_one()?;
         let asked: Result<_, String> = runtime.block_on(async {
-            let connected = Client::connect_to(&address, tls.as_ref()).await;
+            let connected = Client::connect_to(&address, tls.as_deref()).await;
             let mut client = connected.map_err(|error| unreachable(&address, &error))?;
             Ok((client.status().await, client.policies().await))
         });

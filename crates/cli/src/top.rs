@@ -6,6 +6,7 @@
 //! somebody interrupts it, otherwise there is one comparison. What is not measured is said.
 
 use crate::agents::{Agents, unreachable};
+use crate::cluster::tunnels::Reached;
 use crate::render::{self, Color, Painter, Style, harmless};
 use crate::summary::span;
 use anyhow::{Context as _, anyhow};
@@ -79,8 +80,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(arguments: &Arguments) -> anyhow::Result<()> {
-    let (address, tls) = (arguments.agents.address()?, arguments.agents.tls()?);
-    let connected = Client::connect_to(&address, tls.as_ref()).await;
+    let Reached { address, tls, .. } = arguments.agents.reach_one()?;
+    let connected = Client::connect_to(&address, tls.as_deref()).await;
     let mut client = connected.map_err(|error| anyhow!(unreachable(&address, &error)))?;
     let is_screen = arguments.output == Output::Text && io::stdout().is_terminal();
     let count = arguments.count.or_else(|| (!is_screen).then_some(1));

@@ -64,7 +64,7 @@ fn called_as_karmor_its_words_are_understood() {
     let (code, said) = karmor(&["logs", "--logFilter", "some"]);
     assert_eq!(code, Some(2));
     assert!(said.contains("`all`, `policy`, `system`"), "{said}");
-    let (code, said) = karmor(&["install"]);
+    let (code, said) = karmor(&["selfupdate"]);
     assert_eq!(code, Some(2));
     assert!(said.contains("docs/compat.md"), "{said}");
 }

@@ -581,10 +581,10 @@ fn the_commands_are_in_the_help() {
         &expect![[r#"
             Say what happens to one operation and which line of which policy decides
 
-            Usage: gorget policy explain [OPTIONS] --op <OPERATION> --source <PATH> <FILE>...
+            Usage: gorget policy explain [OPTIONS] --op <OPERATION> --source <PATH> [FILE]...
 
             Arguments:
-              <FILE>...  Policy files, or directories of such
+              [FILE]...  Policy files, or directories of such; none: the cluster's
 
             Options:
               -w, --workload <WORKLOAD>  The workload: labels (`app=web,tier=front`), `NAMESPACE/CONTAINER`, both, or `host[:NAME]`
@@ -597,6 +597,13 @@ fn the_commands_are_in_the_help() {
               -o, --output <OUTPUT>      Form of the output [default: text] [possible values: text, json]
                   --color <COLOR>        When to use colour [default: auto] [possible values: auto, always, never]
               -h, --help                 Print help (see more with '--help')
+
+            Cluster:
+                  --cluster                  Ask the cluster of the current context, through its API server
+                  --kubeconfig <FILE>        Kubeconfig that says where the cluster is [default: the files of `KUBECONFIG`, else ~/.kube/config]
+                  --context <NAME>           Context of the kubeconfig [default: its current one]
+                  --node <NAME>              Only the agent of this node
+                  --gorget-namespace <NAME>  Namespace that Gorget is in
         "#]],
     );
     answered(

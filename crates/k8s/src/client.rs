@@ -29,6 +29,11 @@ pub enum Access {
         /// Of the file; none: its current one.
         context: Option<String>,
     },
+    /// As `kubectl` finds it: the files of `KUBECONFIG`, else `~/.kube/config`.
+    User {
+        /// Of the files; none: their current one.
+        context: Option<String>,
+    },
 }
 
 /// A way to the API server. Nothing has been asked yet.
@@ -67,6 +72,17 @@ pub enum ConnectError {
         /// Why.
         source: KubeconfigError,
     },
+    /// No file is found, or one cannot be used.
+    #[error("no kubeconfig can be used, neither of `KUBECONFIG` nor `~/.kube/config`")]
+    User(#[source] KubeconfigError),
+    /// The kubeconfig does not have what was asked for.
+    #[error("{}", missing_context(.wanted.as_deref(), .known))]
+    Context {
+        /// None: its current one.
+        wanted: Option<String>,
+        /// Those that it has.
+        known: Vec<String>,
+    },
     /// Certificates or credentials cannot be used.
     #[error("preparing the connection to `{server}`")]
     Client {
@@ -75,6 +91,18 @@ pub enum ConnectError {
         /// Why.
         source: Box<kube::Error>,
     },
+}
+
+fn missing_context(wanted: Option<&str>, known: &[String]) -> String {
+    let wanted = match wanted {
+        Some(name) => format!("no context `{name}` is in the kubeconfig"),
+        None => "the kubeconfig has no current context".to_owned(),
+    };
+    let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    match known.is_empty() {
+        true => format!("{wanted}, and no other"),
+        false => format!("{wanted}; there are {}", known.join(", ")),
+    }
 }
 
 /// Finds the API server.
@@ -92,13 +120,11 @@ pub async fn connect(access: &Access) -> Result<Connection, ConnectError> {
                 source,
             };
             let file = Kubeconfig::read_from(path).map_err(failed)?;
-            let options = KubeConfigOptions {
-                context: context.clone(),
-                ..KubeConfigOptions::default()
-            };
-            Config::from_custom_kubeconfig(file, &options)
-                .await
-                .map_err(failed)?
+            of_context(file, context.as_deref(), failed).await?
+        }
+        Access::User { context } => {
+            let file = Kubeconfig::read().map_err(ConnectError::User)?;
+            of_context(file, context.as_deref(), ConnectError::User).await?
         }
     };
     // Who asks waits longer each time, and says so.
@@ -116,6 +142,29 @@ pub async fn connect(access: &Access) -> Result<Connection, ConnectError> {
         namespace,
         server,
     })
+}
+
+/// What a context says; none: the current one.
+async fn of_context(
+    file: Kubeconfig,
+    context: Option<&str>,
+    failed: impl FnOnce(KubeconfigError) -> ConnectError,
+) -> Result<Config, ConnectError> {
+    let wanted = context.or(file.current_context.as_deref());
+    let mut known = file.contexts.iter().map(|it| it.name.as_str());
+    if !wanted.is_some_and(|wanted| known.any(|name| name == wanted)) {
+        return Err(ConnectError::Context {
+            wanted: wanted.map(str::to_owned),
+            known: file.contexts.iter().map(|it| it.name.clone()).collect(),
+        });
+    }
+    let options = KubeConfigOptions {
+        context: context.map(str::to_owned),
+        ..KubeConfigOptions::default()
+    };
+    Config::from_custom_kubeconfig(file, &options)
+        .await
+        .map_err(failed)
 }
 
 #[cfg(test)]
@@ -160,6 +209,9 @@ mod tests {
         assert_eq!(connection.namespace, "security");
         assert_eq!(connection.server, "http://127.0.0.1:1/");
         assert_eq!(found(None).unwrap().namespace, "default");
-        assert!(found(Some("c")).is_err());
+        assert_eq!(
+            found(Some("c")).unwrap_err().to_string(),
+            "no context `c` is in the kubeconfig; there are `a`, `b`"
+        );
     }
 }

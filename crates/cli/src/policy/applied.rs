@@ -7,8 +7,11 @@
 use super::input::texts;
 use super::{EXIT_FOUND, Form};
 use crate::agents::{Agents, unreachable};
+use crate::cluster::policies::{self, Kept};
+use crate::cluster::tunnels::Reached;
+use crate::cluster::{InCluster, runtime};
 use crate::render::harmless;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
 use gorget_policy::{ProblemSeverity, parse};
 use gorget_telemetry::Client;
@@ -51,6 +54,8 @@ struct Listed<'a> {
 
 /// All policies of each file, or none of it.
 pub(crate) fn apply(arguments: &Files) -> anyhow::Result<ExitCode> {
+    let agents = &arguments.agents;
+    agents.not_in_cluster("`kubectl apply` puts policies into a cluster")?;
     let texts = texts(&arguments.paths)?;
     with_agent(&arguments.agents, async move |mut client| {
         let mut exit = ExitCode::SUCCESS;
@@ -83,6 +88,8 @@ pub(crate) fn apply(arguments: &Files) -> anyhow::Result<ExitCode> {
 
 /// All policies that the files name, whatever else they say.
 pub(crate) fn delete(arguments: &Files) -> anyhow::Result<ExitCode> {
+    let agents = &arguments.agents;
+    agents.not_in_cluster("`kubectl delete` takes policies out of a cluster")?;
     let mut named = Vec::new();
     for (name, text) in texts(&arguments.paths)? {
         let parsed = parse(&name, &text);
@@ -116,6 +123,13 @@ pub(crate) fn delete(arguments: &Files) -> anyhow::Result<ExitCode> {
 
 /// Everything that is in force, and from which file.
 pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
+    if let Some(cluster) = arguments.agents.in_cluster()? {
+        let kept = kept(cluster)?;
+        arguments
+            .form
+            .print(|_| table_of_cluster(&kept), || &kept)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let policies = with_agent(&arguments.agents, async move |mut client| {
         client.policies().await.map_err(|status| refused(&status))
     })?;
@@ -123,6 +137,38 @@ pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<ExitCode> {
         .form
         .print(|_| table(&policies), || json(&policies))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the API server has of a cluster's policies.
+pub(super) fn kept(cluster: &InCluster) -> anyhow::Result<Vec<Kept>> {
+    ensure!(
+        cluster.node.is_none(),
+        "a cluster's policies are those of all nodes: leave out `--node`"
+    );
+    runtime()?.block_on(async {
+        let api = cluster.kubeconfig.connect().await?;
+        policies::list(&api).await
+    })
+}
+
+fn table_of_cluster(kept: &[Kept]) -> String {
+    if kept.is_empty() {
+        return "no policy is in the cluster\n".to_owned();
+    }
+    let row = |one: &Kept| {
+        let (kind, word) = (one.kind.clone(), one.word().to_owned());
+        [kind, one.called(), word, one.sentence()]
+    };
+    let rows: Vec<_> = kept.iter().map(row).collect();
+    let widest = |of: &dyn Fn(&[String; 4]) -> usize| rows.iter().map(of).max().unwrap_or(0);
+    let kinds = widest(&|[kind, ..]| kind.len());
+    let names = widest(&|[_, name, ..]| name.len());
+    let words = widest(&|[_, _, word, _]| word.len());
+    let lines = rows.iter().map(|[kind, name, word, sentence]| {
+        let line = format!("{kind:kinds$}  {name:names$}  {word:words$}  {sentence}");
+        harmless(&line, MOST_SHOWN) + "\n"
+    });
+    lines.collect()
 }
 
 fn json(policies: &[Policy]) -> Vec<Listed<'_>> {
@@ -162,13 +208,13 @@ pub(super) fn with_agent<T>(
     agents: &Agents,
     ask: impl AsyncFnOnce(Client) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let (address, tls) = (agents.address()?, agents.tls()?);
+    let Reached { address, tls, .. } = agents.reach_one()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
     runtime.block_on(async {
-        match Client::connect_to(&address, tls.as_ref()).await {
+        match Client::connect_to(&address, tls.as_deref()).await {
             Ok(client) => ask(client).await,
             Err(error) => bail!(unreachable(&address, &error)),
         }

@@ -6,10 +6,12 @@
 //! alone: symbolic links inside a workload are unknown here, so paths are what the kernel would
 //! report.
 
+use super::applied::kept;
 use super::asked::Circumstances;
-use super::input::{Loaded, load};
+use super::input::{Loaded, load, loaded};
 use super::words::{self, JsonAccess, JsonPlace};
 use super::{Form, count, counted};
+use crate::cluster::InCluster;
 use crate::render::{Painter, Style, harmless};
 use clap::Args;
 use gorget_engine::{
@@ -25,9 +27,11 @@ const MOST: usize = 500;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Policy files, or directories of such
-    #[arg(value_name = "FILE", required = true)]
+    /// Policy files, or directories of such; none: the cluster's
+    #[arg(value_name = "FILE", required_unless_present_any = ["cluster", "kubeconfig", "context"])]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    in_cluster: InCluster,
     #[command(flatten)]
     circumstances: Circumstances,
     /// What is done: `file:write:/etc/passwd`, `exec:/usr/bin/nc`, `network:tcp`, `dns:example.com`, …
@@ -57,7 +61,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.arguments.is_empty() && !arguments.op.has_arguments() {
         anyhow::bail!("only a program that is run has arguments; `--op` does not run one");
     }
-    let loaded = load(&arguments.paths)?;
+    let loaded = match (arguments.in_cluster.is_meant(), arguments.paths.as_slice()) {
+        (false, paths) => load(paths)?,
+        (true, []) => {
+            let mut texts = Vec::new();
+            for policy in kept(&arguments.in_cluster)? {
+                let name = format!("{} {}", policy.kind, policy.called());
+                texts.push((name, policy.yaml()?));
+            }
+            loaded(texts)?
+        }
+        (true, _) => anyhow::bail!("either files or the cluster's policies: leave out one of them"),
+    };
     let policies = arguments.circumstances.of(&loaded.policies);
     let given = arguments.arguments.iter();
     let access = arguments.op.clone().by(Actor {

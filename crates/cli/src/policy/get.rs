@@ -4,9 +4,10 @@
 //! What was given comes from the agent and not from the file, which may say something else by now. As
 //! YAML, what has become of it is comments, so that the output can be applied again.
 
-use super::applied::{refused, with_agent};
+use super::applied::{kept, refused, with_agent};
 use super::{EXIT_FOUND, count, counted};
 use crate::agents::Agents;
+use crate::cluster::InCluster;
 use crate::render::{self, Color, Painter, Style, harmless};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -90,6 +91,9 @@ struct Found {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(cluster) = arguments.agents.in_cluster()? {
+        return of_cluster(arguments, cluster);
+    }
     let request = GetRequest {
         name: arguments.name.clone(),
         kind: arguments.kind.clone(),
@@ -102,25 +106,59 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Ok((given, status))
     })?;
     if given.is_empty() {
-        let name = harmless(&arguments.name, MOST_SHOWN);
-        writeln!(
-            io::stderr(),
-            "gorget: no policy `{name}` is in force as asked for; `gorget policy list` shows what is"
-        )?;
-        return Ok(ExitCode::from(EXIT_FOUND));
+        return nothing(&arguments.name, "in force");
     }
     let found: Vec<_> = given.into_iter().map(|one| found(one, &status)).collect();
     let painter = Painter::stdout(arguments.color);
     let shown = match arguments.output {
-        Output::Text => joined(&found, "\n", |one| text(one, painter)),
-        Output::Yaml => joined(&found, "---\n", yaml),
+        Output::Text => joined(&found, "\n", |one| text(&state(one), &one.text, painter)),
+        Output::Yaml => joined(&found, "---\n", |one| yaml(&state(one), &one.text)),
         Output::Json => serde_json::to_string_pretty(&found)? + "\n",
     };
     render::print(&shown).context("cannot write the result")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn joined(found: &[Found], between: &str, form: impl Fn(&Found) -> String) -> String {
+fn nothing(name: &str, place: &str) -> anyhow::Result<ExitCode> {
+    let name = harmless(name, MOST_SHOWN);
+    writeln!(
+        io::stderr(),
+        "gorget: no policy `{name}` is {place} as asked for; `gorget policy list` shows what is"
+    )?;
+    Ok(ExitCode::from(EXIT_FOUND))
+}
+
+/// As the API server has it, with what the operator has written of it.
+fn of_cluster(arguments: &Arguments, cluster: &InCluster) -> anyhow::Result<ExitCode> {
+    let Arguments {
+        name,
+        kind,
+        namespace,
+        ..
+    } = arguments;
+    let is_asked = |asked: &str, it: &str| asked.is_empty() || asked == it;
+    let mut found = kept(cluster)?;
+    found.retain(|it| {
+        it.name == *name && is_asked(kind, &it.kind) && is_asked(namespace, &it.namespace)
+    });
+    if found.is_empty() {
+        return nothing(name, "in the cluster");
+    }
+    let painter = Painter::stdout(arguments.color);
+    let mut texts = Vec::new();
+    for it in &found {
+        texts.push((it.state(), it.yaml()?));
+    }
+    let shown = match arguments.output {
+        Output::Text => joined(&texts, "\n", |(state, given)| text(state, given, painter)),
+        Output::Yaml => joined(&texts, "---\n", |(state, given)| yaml(state, given)),
+        Output::Json => serde_json::to_string_pretty(&found)? + "\n",
+    };
+    render::print(&shown).context("cannot write the result")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn joined<T>(found: &[T], between: &str, form: impl Fn(&T) -> String) -> String {
     let all: Vec<_> = found.iter().map(form).collect();
     all.join(between)
 }
@@ -194,7 +232,7 @@ fn called(workload: &Workload) -> String {
 }
 
 /// What has become of it: a word, and what is said.
-fn state(found: &Found) -> Vec<(&'static str, String)> {
+fn state(found: &Found) -> Vec<(String, String)> {
     let Found {
         kind,
         namespace,
@@ -247,27 +285,28 @@ fn state(found: &Found) -> Vec<(&'static str, String)> {
     state.extend(degraded.iter().map(|it| ("degraded", limit(it))));
     state.extend(not_in_force.iter().map(|it| ("older", it.clone())));
     state.extend(refused.iter().map(|it| ("refused", it.clone())));
-    state
+    let state = state.into_iter();
+    state.map(|(word, said)| (word.to_owned(), said)).collect()
 }
 
-fn text(found: &Found, painter: Painter) -> String {
+fn text(state: &[(String, String)], text_given: &str, painter: Painter) -> String {
     let mut text = String::new();
-    for (word, said) in state(found) {
-        let style = match word {
+    for (word, said) in state {
+        let style = match word.as_str() {
             "degraded" | "older" | "refused" => Style::Caution,
             _ => Style::Strong,
         };
         let word = painter.paint(style, &format!("{word:<12}"));
-        text.push_str(&format!("{word}{}\n", harmless(&said, MOST_SHOWN)));
+        text.push_str(&format!("{word}{}\n", harmless(said, MOST_SHOWN)));
     }
-    text + "\n" + &given(&found.text)
+    text + "\n" + &given(text_given)
 }
 
-fn yaml(found: &Found) -> String {
-    let lines = state(found)
-        .into_iter()
-        .map(|(word, said)| format!("# {word}: {}\n", harmless(&said, MOST_SHOWN)));
-    lines.collect::<String>() + &given(&found.text)
+fn yaml(state: &[(String, String)], text: &str) -> String {
+    let lines = state
+        .iter()
+        .map(|(word, said)| format!("# {word}: {}\n", harmless(said, MOST_SHOWN)));
+    lines.collect::<String>() + &given(text)
 }
 
 /// As it was given, with nothing that speaks to a terminal. What is YAML has no control characters

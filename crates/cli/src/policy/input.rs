@@ -46,10 +46,15 @@ impl Texts {
 
 /// Reads files, and directories to their end.
 pub(super) fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+    loaded(texts(paths)?)
+}
+
+/// Reads texts with names.
+pub(super) fn loaded(texts: Vec<(String, String)>) -> anyhow::Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut errors = Vec::new();
     let mut network_policies = 0;
-    for (name, text) in texts(paths)? {
+    for (name, text) in texts {
         let parsed = parse(&name, &text);
         let problems = parsed.problems.iter();
         let wrong = problems.filter(|problem| problem.severity == ProblemSeverity::Error);

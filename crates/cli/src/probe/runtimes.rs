@@ -125,7 +125,7 @@ fn over_grpc(
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.map_err(causes)?;
         let codec = tonic_prost::ProstCodec::<Asked, Said>::default();
-        let path = tonic::codegen::http::uri::PathAndQuery::from_static(method);
+        let path = http::uri::PathAndQuery::from_static(method);
         let answer = client.unary(tonic::Request::new(asked), path, codec).await;
         answer
             .map(tonic::Response::into_inner)
