@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 6,
+	ABI_VERSION = 7,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -373,6 +373,8 @@ enum abi_event_flag {
 	ABI_EVENT_KILLED = 2,
 	/* Never sent: the event waits until it is known what the arguments are. */
 	ABI_EVENT_PENDING = 4,
+	/* The object is the second path of a system call that has two. */
+	ABI_EVENT_SECOND = 8,
 };
 
 /* Fixed part of a decision event. The strings follow in the order of their lengths. */
@@ -409,7 +411,8 @@ struct ev_decision {
 	__s32 result;
 	__u32 call;
 	__u32 object_len;
-	__u32 pad;
+	/* The other path of a system call that has two, cut; behind all other strings. */
+	__u32 other_len;
 	struct ev_actor actor;
 };
 

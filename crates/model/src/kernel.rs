@@ -239,8 +239,19 @@ pub struct KernelEvent {
     /// What was acted upon. An image without a name is [`Object::Nameless`], or a path that is none:
     /// `memfd:NAME`.
     pub object: Object,
+    /// Of a system call with two paths, the one that is not the object; `None` when it is not known.
+    pub other_path: Option<OtherPath>,
     /// Who did it.
     pub task: TaskInfo,
+}
+
+/// A path of a system call that the call has besides the one that is told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherPath {
+    /// At most 1,024 bytes of it.
+    pub path: Vec<u8>,
+    /// It is the first of the two.
+    pub is_first: bool,
 }
 
 /// Where something was lost or could not be decided by a rule.
