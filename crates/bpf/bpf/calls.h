@@ -149,8 +149,8 @@ inline_always void send_call(struct event_buffer *b, s64 result)
 }
 
 /*
- * The call in progress is about this object. One rule is told once of a call, whatever the number of
- * its paths that the rule is about; of two rules, each is told.
+ * The call in progress is about this object. One rule is told once of a call, whatever the number
+ * of its paths that the rule is about; of two rules, each is told.
  */
 verified_once int call_is_about(u64 vfsmount, u64 dentry)
 {

@@ -251,8 +251,8 @@ SEC("tp_btf/sched_process_exit") int BPF_PROG(log_ended, struct task_struct *tas
 }
 
 /*
- * A connection was accepted. By a system call, that tells it where it ends; what io_uring does for a
- * program may be done in any call of the program's.
+ * A connection was accepted. By a system call, that tells it where it ends; what io_uring does for
+ * a program may be done in any call of the program's.
  */
 verified_once int tell_accepted(u64 sk, u64 socket)
 {

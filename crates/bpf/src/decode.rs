@@ -8,8 +8,8 @@
 use crate::abi::{self, ev_actor, ev_decision};
 use gorget_engine::object_from_bytes;
 use gorget_model::{
-    Category, Cause, KernelEvent, Object, Operation, OtherPath, Outcome, Preset, RuleId, Session,
-    Tamper, TaskInfo, Verdict,
+    Category, Cause, Hashes, KernelEvent, Object, Operation, OtherPath, Outcome, Preset, RuleId,
+    Session, Tamper, TaskInfo, Verdict,
 };
 use std::mem::offset_of;
 
@@ -116,6 +116,8 @@ pub(crate) fn actor(
         cwd: strings.next(word(offset_of!(ev_actor, cwd_len))?)?,
         tty: strings.next(word(offset_of!(ev_actor, tty_len))?)?,
         args: strings.next(word(offset_of!(ev_actor, args_len))?)?,
+        // They are looked up afterwards, where they are made.
+        hashes: Hashes::default(),
     })
 }
 
@@ -172,7 +174,7 @@ impl<'a> Strings<'a> {
     }
 }
 
-fn read<const N: usize>(record: &[u8], at: usize) -> Result<[u8; N], DecodeError> {
+pub(crate) fn read<const N: usize>(record: &[u8], at: usize) -> Result<[u8; N], DecodeError> {
     record
         .get(at..)
         .and_then(|rest| rest.first_chunk::<N>())

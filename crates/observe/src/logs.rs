@@ -88,6 +88,7 @@ impl Tracker {
             cwd,
             tty,
             args: _,
+            hashes,
         } = task;
         let (exe, parent_exe) = match what {
             Logged::Exec { path, .. } if exe.is_empty() => (path_text(path), text(&parent_exe)),
@@ -110,6 +111,7 @@ impl Tracker {
             cwd: text(&cwd),
             tty: text(&tty),
             session: session.map(exec_session),
+            hashes,
         }
     }
 }

@@ -195,6 +195,7 @@ impl Tracker {
             cwd,
             tty,
             args,
+            hashes,
         } = task;
         let exe = text(&exe);
         let (own, parent, source) = match operation.category() {
@@ -223,6 +224,7 @@ impl Tracker {
             cwd: text(&cwd),
             tty: text(&tty),
             session: session.map(exec_session),
+            hashes,
         };
         (process, source)
     }
