@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let clang = compiler()?;
     println!("cargo::rustc-env=GORGET_CLANG={}", version(&clang)?);
-    for program in ["enforce", "audit", "logs", "harness", "attach"] {
+    for program in ["enforce", "audit", "logs", "hashes", "harness", "attach"] {
         let source = format!("bpf/{program}.bpf.c");
         let skeleton = out.join(format!("{program}.skel.rs"));
         SkeletonBuilder::new()

@@ -27,6 +27,8 @@ spec:
   severity: 1
 ";
 
+const LABELS: [(&str, &str); 1] = [("container", "ubuntu-1")];
+
 struct Caller {
     actor: Actor,
     container: Container,
@@ -34,8 +36,15 @@ struct Caller {
 
 impl Caller {
     fn start() -> Self {
-        let labels = [("container", "ubuntu-1")];
-        let (container, mut actor) = Actor::in_container("ubuntu-1", &labels);
+        Self::with(Actor::in_container("ubuntu-1", &LABELS))
+    }
+
+    /// It may mount.
+    fn start_privileged() -> Self {
+        Self::with(Actor::in_privileged_container("ubuntu-1", &LABELS, &[]))
+    }
+
+    fn with((container, mut actor): (Container, Actor)) -> Self {
         assert_eq!(actor.start_subject("/actor"), Done::Passed);
         Self { actor, container }
     }
@@ -250,6 +259,105 @@ fn paths_are_what_the_kernel_found_however_a_call_names_them() {
         for alert in about {
             assert_eq!(field(&alert, "Result"), "Passed", "{call}: {alert:#}");
         }
+    }
+}
+
+/// Calls with two paths, and what is told of them: about which of the two, and both.
+const WITH_TWO_PATHS: [(&str, &[(&str, &str)]); 12] = [
+    (
+        "rename /d/one /other/one",
+        &[("/data/one", "oldpath=/data/one newpath=/other/one")],
+    ),
+    (
+        "rename /other/one d/one",
+        &[("/data/one", "oldpath=/other/one newpath=/data/one")],
+    ),
+    (
+        "renameat dir:/d one at /other/one",
+        &[("/data/one", "oldpath=/data/one newpath=/other/one")],
+    ),
+    (
+        "renameat2 dir:/other one dir:/d one 0",
+        &[("/data/one", "oldpath=/other/one newpath=/data/one")],
+    ),
+    (
+        "link /d/one /other/hard",
+        &[("/data/one", "oldpath=/data/one newpath=/other/hard")],
+    ),
+    (
+        "linkat dir:/other hard dir:/d hard 0",
+        &[("/data/hard", "oldpath=/other/hard newpath=/data/hard")],
+    ),
+    ("rename /other/hard /other/soft", &[]),
+    // One rule is told once; two are told both.
+    (
+        "rename /data/hard /data/again",
+        &[("/data/hard", "oldpath=/data/hard newpath=/data/again")],
+    ),
+    (
+        "rename /data/again /vault/again",
+        &[
+            ("/data/again", "oldpath=/data/again newpath=/vault/again"),
+            ("/vault/again", "oldpath=/data/again newpath=/vault/again"),
+        ],
+    ),
+    (
+        "mount /data/dir /other/dir none 4096 0",
+        &[("/data/dir", "source=/data/dir target=/other/dir")],
+    ),
+    (
+        "move_mount at /other/dir at /vault/dir 0",
+        &[("/vault/dir", "from=/other/dir to=/vault/dir")],
+    ),
+    (
+        "pivot_root /other /data/dir",
+        &[("/data/dir", "new_root=/other put_old=/data/dir")],
+    ),
+];
+
+#[test]
+fn of_a_call_with_two_paths_a_rule_may_be_about_either_and_both_are_told() {
+    let _containerd = Containerd::start();
+    let mut agent = Agent::start("");
+    let mut caller = Caller::start_privileged();
+    caller.has_file("/data/one");
+    for dir in ["/data/dir", "/other/dir", "/vault/dir", "/barrier"] {
+        caller.has_dir(dir);
+    }
+    symlink("data", caller.container.root().join("d")).unwrap();
+    let names: Vec<_> = WITH_TWO_PATHS
+        .iter()
+        .filter_map(|(call, _)| call.split(' ').next())
+        .collect();
+    let names = names.join(", ");
+    put_in_force(
+        &mut agent,
+        &format!(
+            "    matchPaths:\n    - {{path: /data/, recursive: true, syscall: [{names}]}}\n    \
+             - {{path: /vault/, recursive: true, syscall: [{names}]}}\n    \
+             - {{path: /barrier, syscall: [rmdir]}}\n"
+        ),
+    );
+    for (call, expected) in WITH_TWO_PATHS {
+        let done = caller.calls(call);
+        // Its alert comes after those of the call.
+        assert_eq!(caller.calls("rmdir /barrier"), Done::Passed);
+        caller.has_dir("/barrier");
+        let mut told = Vec::new();
+        loop {
+            let alert = agent.next_alert();
+            let resource = field(&alert, "Resource").to_owned();
+            if resource == "/barrier" {
+                break;
+            }
+            told.push((resource, field(&alert, "Data").to_owned()));
+        }
+        let name = call.split(' ').next().unwrap().to_ascii_uppercase();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(path, both)| ((*path).to_owned(), format!("syscall=SYS_{name} {both}")))
+            .collect();
+        assert_eq!(told, expected, "{call}: {done:?}");
     }
 }
 

@@ -180,6 +180,12 @@ impl<'a> Deed<'a> {
             argument.push_str(" at");
         }
         argument.extend(path.into_iter().flat_map(|path| [" ", path]));
+        // The new name is nobody's.
+        if call.name().starts_with("rename") && path.is_some() {
+            let at = argument.contains(" at ").then_some(" at");
+            argument.extend(at);
+            argument.push_str(" /moved");
+        }
         Ok(Self {
             operation: Operation::Call,
             argument,

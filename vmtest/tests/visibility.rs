@@ -321,6 +321,44 @@ fn what_is_done_by_requests_in_a_ring_is_told_too() {
 }
 
 #[test]
+fn a_connection_that_a_ring_accepts_is_told_with_who_is_at_its_other_end() {
+    let mut agent = Agent::start("visibility: none\nhostVisibility: network\n");
+    agent.wait_for(LOGGED);
+    let mut actor = Actor::on_host();
+    // In the call that hands the request over, and by a worker thread.
+    for options in [0, 16] {
+        let accept = perl(&format!(
+            r#"{RING} ring(0); $options = {options}; socket(my $s, 2, 1, 0) or bad("socket");
+            bind($s, pack("SnC4x8", 2, 0, 127, 0, 0, 1)) or bad("bind"); listen($s, 1) or bad("listen");
+            socket(my $c, 2, 1, 0) or bad("socket"); connect($c, getsockname($s)) or bad("connect");
+            submit(13, fileno($s), 0, 0, 0, 0); print unpack("x2n", getsockname($c))"#
+        ));
+        let port = actor.shell(&accept.replace('\n', " "));
+        let resource = format!("remoteip=127.0.0.1 port={port} protocol=TCP");
+        let log = log_of(&mut agent, &resource, "lsm=SOCKET_ACCEPT by=io_uring");
+        has(&log, &[("Operation", "Network"), ("Result", "Passed")]);
+    }
+}
+
+#[test]
+fn a_question_that_cannot_be_read_is_counted_as_lost() {
+    let mut agent = Agent::start("visibility: none\nhostVisibility: dns\n");
+    agent.wait_for(LOGGED);
+    let mut actor = Actor::on_host();
+    // A header, and a name that ends in the middle.
+    let ask = perl(
+        r#"socket(my $s, 2, 2, 0) or bad("socket");
+        defined send($s, pack("n6Ca3", 7, 256, 1, 0, 0, 0, 9, "abc"), 0, pack("SnC4x8", 2, 53, 127, 0, 0, 1))
+            or bad("send"); print "done""#,
+    );
+    assert_eq!(actor.shell(&ask.replace('\n', " ")), "done");
+    agent.wait_for("1 new losses, stage `logs`");
+    agent.ask_to_end();
+    agent.wait_for("1 operations were visible: 0 logged, 0 repeated, 1 lost");
+    assert!(agent.stop().success());
+}
+
+#[test]
 fn repeats_are_told_by_their_number_and_none_is_missing() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("visibility: file\n");

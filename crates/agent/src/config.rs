@@ -183,6 +183,8 @@ struct ConfigSpec {
     untracked_namespaces: Option<String>,
     visibility: Option<String>,
     host_visibility: Option<String>,
+    #[serde(default, rename = "enableIMA")]
+    enable_ima: bool,
     listen: Option<String>,
     health_listen: Option<String>,
     history_events: Option<usize>,
@@ -243,6 +245,8 @@ pub(crate) struct Config {
     pub(crate) host_postures: Postures,
     /// What is logged.
     pub(crate) visible: Defaults,
+    /// Events have hashes of programs.
+    pub(crate) hashes: bool,
     /// The cluster that is followed, if any.
     pub(crate) kubernetes: Option<ClusterSettings>,
 }
@@ -335,6 +339,7 @@ impl Config {
             untracked_namespaces,
             visibility,
             host_visibility,
+            enable_ima,
             listen,
             health_listen,
             history_events,
@@ -430,6 +435,7 @@ impl Config {
                     DEFAULT_HOST_VISIBILITY,
                 )?,
             },
+            hashes: enable_ima,
             kubernetes,
         })
     }
@@ -482,6 +488,8 @@ mod tests {
         assert_eq!(config.policy_dir, Path::new("/etc/gorget/policies"));
         assert_eq!(config.postures.file, Posture::Audit);
         assert_eq!(config.log, LogPath::None);
+        assert!(!config.hashes);
+        assert!(load("enableIMA: true", &[]).unwrap().hashes);
         assert_eq!(config.runtimes, runtimes::choices(None, None).unwrap());
     }
 

@@ -294,8 +294,12 @@ async fn live(
         log_readers,
         published,
     };
+    let wanted = Wanted {
+        programs,
+        hashes: config.hashes,
+    };
     let enforcer = thread("enforcer", move || {
-        enforce(setup, programs, &received, loaded)
+        enforce(setup, wanted, &received, loaded)
     })?;
     let (reader, beginnings) = reader.await.context("the enforcer ended")??;
     let reading = Arc::new(AtomicBool::new(true));
@@ -519,16 +523,27 @@ async fn serve_health(
     Ok(())
 }
 
+/// What is to be in the kernel.
+struct Wanted {
+    programs: Programs,
+    /// Hashes of what is executed.
+    hashes: bool,
+}
+
 /// The body of the thread that owns the kernel side.
 fn enforce(
     setup: Setup,
-    programs: Programs,
+    wanted: Wanted,
     commands: &Receiver<Command>,
     loaded: oneshot::Sender<anyhow::Result<(Reader, Beginnings)>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel = Kernel::load(programs)
-        .and_then(|mut kernel| Ok((kernel.reader()?, kernel.beginnings()?, kernel)));
+    let kernel = Kernel::load(wanted.programs).and_then(|mut kernel| {
+        if wanted.hashes {
+            hash_programs(&mut kernel, wanted.programs, &reporter);
+        }
+        Ok((kernel.reader()?, kernel.beginnings()?, kernel))
+    });
     match kernel {
         Ok((reader, beginnings, kernel)) => {
             let hooks: Vec<_> = kernel.hooks().collect();
@@ -549,6 +564,20 @@ fn enforce(
             }
         }
         Err(error) => drop(loaded.send(Err(error.into()))),
+    }
+}
+
+/// Nothing else depends on it: what cannot be done is said.
+fn hash_programs(kernel: &mut Kernel, programs: Programs, reporter: &Reporter) {
+    let hashed = match programs {
+        Programs::Enforcing => kernel.hash_programs().map_err(|error| with_causes(&error)),
+        Programs::AuditOnly => {
+            Err("it needs programs at the hooks of security modules (`lsm: bpf`)".to_owned())
+        }
+    };
+    match hashed {
+        Ok(()) => reporter.info("events have hashes of programs that are started from now on"),
+        Err(why) => reporter.error(format!("`enableIMA` has no effect: {why}")),
     }
 }
 

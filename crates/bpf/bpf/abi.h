@@ -12,7 +12,7 @@
 
 enum abi_limit {
 	/* Raised whenever the meaning of anything in this file changes. */
-	ABI_VERSION = 6,
+	ABI_VERSION = 7,
 	/* Longest path that is looked at, in bytes, without a final NUL (PATH_MAX of Linux). */
 	ABI_PATH_MAX = 4096,
 	/* Longest actor, parent and working directory paths in an event; they are shown, not
@@ -81,6 +81,10 @@ enum abi_limit {
 	ABI_LOG_WINDOW_MS = 5000,
 	/* Bytes of an address that a socket call is about: a struct sockaddr_un has 110. */
 	ABI_ADDRESS_MAX = 128,
+	/* Bytes of the longest hash of a file: IMA's algorithms give 64 at most. */
+	ABI_HASH_MAX = 64,
+	/* Processes whose images' hashes are known. */
+	ABI_HASHES = 10240,
 	/* Tables and links that are protected. Ids of links begin here. */
 	ABI_GUARDED = 256,
 	ABI_GUARDED_LINK = 0x40000000,
@@ -373,6 +377,8 @@ enum abi_event_flag {
 	ABI_EVENT_KILLED = 2,
 	/* Never sent: the event waits until it is known what the arguments are. */
 	ABI_EVENT_PENDING = 4,
+	/* The object is the second path of a system call that has two. */
+	ABI_EVENT_SECOND = 8,
 };
 
 /* Fixed part of a decision event. The strings follow in the order of their lengths. */
@@ -409,7 +415,8 @@ struct ev_decision {
 	__s32 result;
 	__u32 call;
 	__u32 object_len;
-	__u32 pad;
+	/* The other path of a system call that has two, cut; behind all other strings. */
+	__u32 other_len;
 	struct ev_actor actor;
 };
 
@@ -489,6 +496,26 @@ enum abi_log_count {
 	ABI_LOGS_COUNTED,
 	ABI_LOGS_LOST,
 	ABI_LOGS_COUNTS,
+};
+
+/* What IMA says that a program's file was when it was executed. */
+struct image_hash {
+	/* Since when this is the image, CLOCK_BOOTTIME. */
+	__u64 since_ns;
+	/* enum hash_algo of the kernel; below 0: it is not known what the file was. */
+	__s32 algorithm;
+	__u32 pad;
+	__u8 digest[ABI_HASH_MAX];
+};
+
+/* The files of a process. */
+struct process_hashes {
+	/* What it has been about to run, whatever became of that. */
+	struct image_hash executing;
+	/* Its image. */
+	struct image_hash running;
+	/* Its image before the last execve that succeeded. */
+	struct image_hash before;
 };
 
 /*

@@ -15,13 +15,28 @@
 #include "decide.h"
 #include "call_numbers.h"
 
-/* Events that wait for the end of their call. Only tasks that made one have this. */
-struct {
+/* An event that waits for the end of its call. */
+struct call_event {
+	/* What it is about. */
+	u64 dentry;
+	struct event_buffer event;
+};
+
+_Static_assert(sizeof(struct call_event) <= 8192 - 256, "an event fits into a slab");
+
+struct call_events {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct event_buffer);
-} call_events SEC(".maps");
+	__type(value, struct call_event);
+};
+
+/*
+ * Only tasks that made one have this. Another one is about another path of the same call, which
+ * another rule is about.
+ */
+struct call_events call_events SEC(".maps");
+struct call_events more_call_events SEC(".maps");
 
 /* Who makes the call; NULL when no rule is about what they call. */
 inline_always struct task_ctx *caller(struct request *q)
@@ -93,20 +108,32 @@ inline_always void describe_call(struct scratch *s, struct request *q)
 	d->object_name = 0;
 }
 
-/* The event that `s` describes, in memory of its own. */
-inline_always struct event_buffer *call_event(u32 call)
+/* The event that the task's scratch memory describes, in memory of its own. */
+inline_always void leave_call_event(struct call_event *e, u32 call, u64 dentry)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct event_buffer *b =
-	    bpf_task_storage_get(&call_events, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct event_buffer *b;
 
-	if (!b) {
+	if (!e) {
 		count_loss(ABI_LOSS_NO_MEMORY);
-		return NULL;
+		return;
 	}
+	b = &e->event;
+	e->dentry = dentry;
 	b->pending = fill_event(b);
 	b->head.call = call & 0xffff;
-	return b->pending ? b : NULL;
+}
+
+inline_always struct call_event *waiting_call_event(void *map)
+{
+	struct call_event *e = bpf_task_storage_get(map, bpf_get_current_task_btf(), NULL, 0);
+
+	return e && e->event.pending ? e : NULL;
+}
+
+inline_always struct call_event *new_call_event(void *map)
+{
+	return bpf_task_storage_get(map, bpf_get_current_task_btf(), NULL,
+				    BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
 inline_always void send_call(struct event_buffer *b, s64 result)
@@ -121,12 +148,15 @@ inline_always void send_call(struct event_buffer *b, s64 result)
 		count_loss(ABI_LOSS_RING_FULL);
 }
 
-/* The call in progress is about this object. Of two, the first that a rule is about is told. */
+/*
+ * The call in progress is about this object. One rule is told once of a call, whatever the number
+ * of its paths that the rule is about; of two rules, each is told.
+ */
 verified_once int call_is_about(u64 vfsmount, u64 dentry)
 {
 	struct request q = {};
 	struct task_ctx *t = caller(&q);
-	struct event_buffer *b;
+	struct call_event *waits = NULL;
 	struct scratch *s;
 	struct lookup *l;
 	u32 call, off;
@@ -134,8 +164,14 @@ verified_once int call_is_about(u64 vfsmount, u64 dentry)
 	if (!t)
 		return 0;
 	call = call_in((u64)bpf_task_pt_regs(bpf_get_current_task_btf()));
-	if (!call || t->call_waits == call)
+	if (!call)
 		return 0;
+	/* The first is what was found before: nobody has more than two. */
+	if (t->call_waits == call) {
+		waits = waiting_call_event(&call_events);
+		if (!waits || waits->dentry == dentry || waiting_call_event(&more_call_events))
+			return 0;
+	}
 	s = asked_about_call(t, &q, call);
 	if (!s || s->lookup.answer == LOOKUP_NO_MORE)
 		return 0;
@@ -160,13 +196,59 @@ verified_once int call_is_about(u64 vfsmount, u64 dentry)
 		count_loss(ABI_LOSS_RULESET_MISSING);
 		return 0;
 	}
-	if ((l->answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS)
+	if ((l->answer & ABI_OUTCOME_MASK) == ABI_OUTCOME_PASS ||
+	    (waits && waits->event.head.verdict == l->answer))
 		return 0;
 	describe_call(s, &q);
-	b = call_event(call);
-	if (b)
+	if (waits) {
+		leave_call_event(new_call_event(&more_call_events), call, dentry);
+		return 0;
+	}
+	/* Of a call that ended while nobody looked. */
+	waits = waiting_call_event(&more_call_events);
+	if (waits)
+		waits->event.pending = 0;
+	waits = new_call_event(&call_events);
+	leave_call_event(waits, call, dentry);
+	if (waits)
 		t->call_waits = call;
 	return 0;
+}
+
+/* The call in progress has two paths, and what may be told of `dentry` is about one of them: the
+ * other one is added. `flags`: which of them it is. */
+verified_once int call_has_other(u64 dentry, u64 other_vfsmount, u64 other, u32 flags)
+{
+	struct request q = {};
+	struct task_ctx *t = caller(&q);
+	struct event_buffer *b;
+	struct call_event *e;
+	struct scratch *s;
+	u32 at;
+
+	if (!t || !t->call_waits)
+		return 0;
+	e = waiting_call_event(&call_events);
+	if (!e || e->dentry != dentry)
+		e = waiting_call_event(&more_call_events);
+	s = own_scratch(0);
+	if (!e || e->dentry != dentry || e->event.head.other_len || !s)
+		return 0;
+	b = &e->event;
+	at = b->pending - sizeof(b->head);
+	s->walk.workload = q.workload;
+	b->head.other_len = add_path(&b->data, at, s, other_vfsmount, other);
+	b->pending += b->head.other_len;
+	b->head.flags |= flags;
+	return 0;
+}
+
+inline_always void send_waiting_call(void *map, s64 result)
+{
+	struct call_event *e = waiting_call_event(map);
+
+	if (e)
+		send_call(&e->event, result);
 }
 
 /* A call ends, or will not return. */
@@ -174,7 +256,7 @@ verified_once int call_ends(u32 call, s64 result)
 {
 	struct request q = {};
 	struct task_ctx *t = caller(&q);
-	struct event_buffer *b;
+	struct call_event *e;
 	struct scratch *s;
 	u32 waited;
 
@@ -182,13 +264,13 @@ verified_once int call_ends(u32 call, s64 result)
 		return 0;
 	waited = t->call_waits;
 	t->call_waits = 0;
+	t->mounts_on = 0;
 	/* A child comes out of its parent's call. */
 	if (!call || ((call & ABI_CALL_FORKS) && !result))
 		return 0;
 	if (waited == call) {
-		b = bpf_task_storage_get(&call_events, bpf_get_current_task_btf(), NULL, 0);
-		if (b && b->pending)
-			send_call(b, result);
+		send_waiting_call(&call_events, result);
+		send_waiting_call(&more_call_events, result);
 		return 0;
 	}
 	s = asked_about_call(t, &q, call);
@@ -203,9 +285,10 @@ verified_once int call_ends(u32 call, s64 result)
 		return 0;
 	s->walk.status = WALK_NAMELESS;
 	describe_call(s, &q);
-	b = call_event(call);
-	if (b)
-		send_call(b, result);
+	e = new_call_event(&call_events);
+	leave_call_event(e, call, 0);
+	if (e && e->event.pending)
+		send_call(&e->event, result);
 	return 0;
 }
 
@@ -230,6 +313,37 @@ inline_always int call_is_about_path(const struct path *path)
 	read_at(&vfsmount, path, struct path, mnt);
 	read_at(&dentry, path, struct path, dentry);
 	return call_is_about(vfsmount, dentry);
+}
+
+inline_always void call_is_about_both(u64 vfsmount, u64 first, u64 other_vfsmount, u64 second)
+{
+	call_is_about(vfsmount, first);
+	call_is_about(other_vfsmount, second);
+	call_has_other(first, other_vfsmount, second, 0);
+	call_has_other(second, vfsmount, first, ABI_EVENT_SECOND);
+}
+
+inline_always int call_is_about_paths(const struct path *first, const struct path *second)
+{
+	u64 vfsmount = 0, dentry = 0, other_vfsmount = 0, other = 0;
+
+	read_at(&vfsmount, first, struct path, mnt);
+	read_at(&dentry, first, struct path, dentry);
+	read_at(&other_vfsmount, second, struct path, mnt);
+	read_at(&other, second, struct path, dentry);
+	call_is_about_both(vfsmount, dentry, other_vfsmount, other);
+	return 0;
+}
+
+inline_always int call_is_about_entries(const struct path *dir, struct dentry *first,
+					const struct path *other_dir, struct dentry *second)
+{
+	u64 vfsmount = 0, other_vfsmount = 0;
+
+	read_at(&vfsmount, dir, struct path, mnt);
+	read_at(&other_vfsmount, other_dir, struct path, mnt);
+	call_is_about_both(vfsmount, address(first), other_vfsmount, address(second));
+	return 0;
 }
 
 inline_always int call_is_about_entry(const struct path *dir, struct dentry *dentry)
@@ -271,16 +385,14 @@ CALL(path_symlink) BPF_PROG(call_path_symlink, const struct path *dir, struct de
 CALL(path_link)
 BPF_PROG(call_path_link, struct dentry *old, const struct path *dir, struct dentry *entry)
 {
-	call_is_about_entry(dir, old);
-	return call_is_about_entry(dir, entry);
+	return call_is_about_entries(dir, old, dir, entry);
 }
 
 CALL(path_rename)
 BPF_PROG(call_path_rename, const struct path *old_dir, struct dentry *old,
 	 const struct path *new_dir, struct dentry *new)
 {
-	call_is_about_entry(old_dir, old);
-	return call_is_about_entry(new_dir, new);
+	return call_is_about_entries(old_dir, old, new_dir, new);
 }
 
 CALL(path_chmod) BPF_PROG(call_path_chmod, const struct path *path)
@@ -318,15 +430,27 @@ CALL(bprm_creds_for_exec) BPF_PROG(call_bprm_creds_for_exec, struct linux_binprm
 	return call_is_about_path(&bprm->file->f_path);
 }
 
+/* What is mounted here, if it has a path, is looked up afterwards. */
 CALL(sb_mount) BPF_PROG(call_sb_mount, const char *device, const struct path *path)
 {
+	struct request q = {};
+	struct task_ctx *t = caller(&q);
+
+	if (t) {
+		read_at(&t->mounts_on_vfsmount, path, struct path, mnt);
+		read_at(&t->mounts_on, path, struct path, dentry);
+	}
 	return call_is_about_path(path);
 }
 
 CALL(move_mount) BPF_PROG(call_move_mount, const struct path *from, const struct path *to)
 {
-	call_is_about_path(from);
-	return call_is_about_path(to);
+	return call_is_about_paths(from, to);
+}
+
+CALL(sb_pivotroot) BPF_PROG(call_sb_pivotroot, const struct path *put_old, const struct path *root)
+{
+	return call_is_about_paths(root, put_old);
 }
 
 /*
@@ -335,11 +459,34 @@ CALL(move_mount) BPF_PROG(call_move_mount, const struct path *from, const struct
  */
 struct filename;
 
+/* A path was found; when the call has one already on which something is to be mounted, it is what
+ * is mounted there. */
+verified_once int call_found(u64 vfsmount, u64 dentry)
+{
+	struct request q = {};
+	struct task_ctx *t = caller(&q);
+
+	if (!t)
+		return 0;
+	call_is_about(vfsmount, dentry);
+	if (!t->mounts_on)
+		return 0;
+	call_has_other(dentry, t->mounts_on_vfsmount, t->mounts_on, 0);
+	call_has_other(t->mounts_on, vfsmount, dentry, ABI_EVENT_SECOND);
+	return 0;
+}
+
 SEC("fexit/filename_lookup")
 int BPF_PROG(call_filename_lookup, int dir, struct filename *name, unsigned int flags,
 	     struct path *path, struct path *root, int failed)
 {
-	return failed ? 0 : call_is_about_path(path);
+	u64 vfsmount = 0, dentry = 0;
+
+	if (failed)
+		return 0;
+	read_at(&vfsmount, path, struct path, mnt);
+	read_at(&dentry, path, struct path, dentry);
+	return call_found(vfsmount, dentry);
 }
 
 #endif

@@ -251,7 +251,7 @@ verified_once u64 fill_event(struct event_buffer *b)
 	h->flags = d->flags;
 	h->result = 0;
 	h->call = 0;
-	h->pad = 0;
+	h->other_len = 0;
 
 	if (d->bytes) {
 		h->object_len = add_bytes(&b->data, at, &d->bytes, sizeof(d->bytes), ABI_PATH_MAX);

@@ -64,21 +64,13 @@ inline_always void add_written(struct log_buffer *b, u64 regs, u32 call)
 	b->tag = mix_words(b->tag, b->data.bytes);
 }
 
-/* A descriptor that was made of a connection: who is at its other end. */
-inline_always void add_peer(struct log_buffer *b, u32 fd)
+/* A connection: who is at its other end. */
+inline_always void add_peer_of(struct log_buffer *b, u64 sk, u64 socket)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	u64 files = (u64)BPF_CORE_READ(table, fd), file = 0, socket = 0, sk = 0;
 	struct inet_address a = {};
 	u16 type = 0;
 	u32 len;
 
-	if (fd >= BPF_CORE_READ(table, max_fds) ||
-	    bpf_probe_read_kernel(&file, sizeof(file), (void *)(files + fd * sizeof(file))) ||
-	    read_at(&socket, file, struct file, private_data) ||
-	    read_at(&sk, socket, struct socket, sk))
-		return;
 	read_at(&type, socket, struct socket, type);
 	b->head.number = number_of((struct sock *)sk, type);
 	len = address_of((struct sock *)sk, 1, &a);
@@ -86,6 +78,21 @@ inline_always void add_peer(struct log_buffer *b, u32 fd)
 	b->head.object_len = add_bytes(&b->data, unknown_zero, &a, len, sizeof(a));
 	/* The port is another one each time. */
 	b->tag = mix(b->tag, a.v4);
+}
+
+/* A descriptor that was made of a connection. */
+inline_always void add_peer(struct log_buffer *b, u32 fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	u64 files = (u64)BPF_CORE_READ(table, fd), file = 0, socket = 0, sk = 0;
+
+	if (fd >= BPF_CORE_READ(table, max_fds) ||
+	    bpf_probe_read_kernel(&file, sizeof(file), (void *)(files + fd * sizeof(file))) ||
+	    read_at(&socket, file, struct file, private_data) ||
+	    read_at(&sk, socket, struct socket, sk))
+		return;
+	add_peer_of(b, sk, socket);
 }
 
 inline_always void take_note(struct log_buffer *b, struct log_note *n)
@@ -243,6 +250,31 @@ SEC("tp_btf/sched_process_exit") int BPF_PROG(log_ended, struct task_struct *tas
 	return tell_at_once(workload, ABI_LOG_EXIT, task->exit_code, 0);
 }
 
+/*
+ * A connection was accepted. By a system call, that tells it where it ends; what io_uring does for
+ * a program may be done in any call of the program's.
+ */
+verified_once int tell_accepted(u64 sk, u64 socket)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u32 workload = 0;
+	struct log_buffer *b;
+
+	if (!(look(&workload) & ABI_VISIBLE_NETWORK) ||
+	    (!(task->flags & PF_IO_WORKER) && (call_in_progress() & ABI_CALL_ACCEPTS)))
+		return 0;
+	b = new_log_by_ring(workload, ABI_LOG_NETWORK, asked(ABI_OP_SOCKET_ACCEPT, 0));
+	if (!b)
+		return 0;
+	add_peer_of(b, sk, socket);
+	return tell(b);
+}
+
+LOG(sock_graft) BPF_PROG(log_sock_graft, struct sock *sk, struct socket *socket)
+{
+	return tell_accepted(address(sk), address(socket));
+}
+
 /* What the kernel asks only to know, and does not log, is no use of a capability. */
 LOG(capable)
 BPF_PROG(log_capable, const struct cred *cred, struct user_namespace *ns, int cap,
@@ -259,6 +291,7 @@ BPF_PROG(log_capable, const struct cred *cred, struct user_namespace *ns, int ca
 
 /* A socket of somebody whose questions are visible, and a question that was asked by it. */
 struct log_question {
+	u32 workload;
 	u32 waits;
 	u32 len;
 	u8 name[NAME_MAX + 1];
@@ -277,14 +310,19 @@ BPF_PROG(log_socket_sendmsg, struct socket *socket, struct msghdr *message, int 
 	/* Read once: from 6.12 on the verifier knows that a second read might find nothing. */
 	struct sock *sk = socket->sk;
 	u32 workload = 0, mask = look(&workload);
+	struct log_question *q;
 	u64 name;
 
 	keep(sk);
 	if (!(mask & (ABI_VISIBLE_NETWORK | ABI_VISIBLE_DNS)) || !sk)
 		return 0;
-	if ((mask & ABI_VISIBLE_DNS) &&
-	    !bpf_sk_storage_get(&log_questions, sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE))
-		lose_logs(1);
+	if (mask & ABI_VISIBLE_DNS) {
+		q = bpf_sk_storage_get(&log_questions, sk, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (q)
+			q->workload = workload;
+		else
+			lose_log();
+	}
 	name = address(message->msg_name);
 	return name ? note_address(address(socket), name, message->msg_namelen,
 				   asked(ABI_OP_SOCKET_SEND, result))
@@ -302,17 +340,19 @@ int log_egress(struct __sk_buff *skb)
 	if (!sk)
 		return 1;
 	q = bpf_sk_storage_get(&log_questions, sk, NULL, 0);
-	if (!q)
+	if (!q || !(visible_of(q->workload) & ABI_VISIBLE_DNS))
 		return 1;
 	at = find_message(skb);
 	if (!at || (load_byte(skb, at + 2) & DNS_RESPONSE))
 		return 1;
 	r = claim_reader();
 	if (!r) {
-		lose_logs(1);
+		lose_log();
 		return 1;
 	}
-	if (read_question(skb, at, r)) {
+	if (!read_question(skb, at, r)) {
+		lose_log();
+	} else {
 		len = r->len;
 		from = ABI_PATH_MAX - len;
 		keep(len);
@@ -322,6 +362,8 @@ int log_egress(struct __sk_buff *skb)
 		if (!bpf_probe_read_kernel(q->name, len, r->path.bytes + from)) {
 			q->len = len;
 			q->waits = 1;
+		} else {
+			lose_log();
 		}
 	}
 	r->busy = 0;

@@ -103,6 +103,13 @@ inline_always void lose_logs(u64 by)
 		__sync_fetch_and_add(n, by);
 }
 
+/* An operation that is to be told, and of which too little is known. */
+inline_always void lose_log(void)
+{
+	count_logs(ABI_LOGS_ATTEMPTED, 1);
+	lose_logs(1);
+}
+
 /* What of the current task's workload is visible. */
 inline_always u32 visible_of(u32 workload)
 {
@@ -160,10 +167,8 @@ inline_always struct log_buffer *log_buffer(void)
 	struct log_buffer *b = bpf_task_storage_get(&log_buffers, bpf_get_current_task_btf(), NULL,
 						    BPF_LOCAL_STORAGE_GET_F_CREATE);
 
-	if (!b) {
-		count_logs(ABI_LOGS_ATTEMPTED, 1);
-		lose_logs(1);
-	}
+	if (!b)
+		lose_log();
 	return b;
 }
 

@@ -234,6 +234,9 @@ struct task_ctx {
 	u32 denied;
 	/* The system call in progress, when an event of it waits for its end. */
 	u32 call_waits;
+	/* Where it mounts something. */
+	u64 mounts_on_vfsmount;
+	u64 mounts_on;
 	struct remembered remembered[ABI_REMEMBERED];
 	/* What is being decided now, as it would be remembered. */
 	struct remembered candidate;

@@ -82,6 +82,9 @@ pub enum LoadError {
     /// Repeats of what is logged cannot be told.
     #[error("reading the numbers of repeats")]
     Flush(#[source] std::io::Error),
+    /// Nobody could make hashes of programs.
+    #[error("this kernel has no IMA (`/sys/kernel/security/ima`), which makes hashes of programs")]
+    NoIma,
     /// What is in force already cannot be taken over.
     #[error("taking over what is in force; `gorgetd --uninstall` removes it")]
     Adopt(#[source] ApplyError),

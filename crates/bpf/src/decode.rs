@@ -8,8 +8,8 @@
 use crate::abi::{self, ev_actor, ev_decision};
 use gorget_engine::object_from_bytes;
 use gorget_model::{
-    Category, Cause, KernelEvent, Object, Operation, Outcome, Preset, RuleId, Session, Tamper,
-    TaskInfo, Verdict,
+    Category, Cause, Hashes, KernelEvent, Object, Operation, OtherPath, Outcome, Preset, RuleId,
+    Session, Tamper, TaskInfo, Verdict,
 };
 use std::mem::offset_of;
 
@@ -58,6 +58,12 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
     let flags = word(offset_of!(ev_decision, flags))?;
     let operation = operation(word(offset_of!(ev_decision, operation))?)?;
     let object = strings.next(word(offset_of!(ev_decision, object_len))?)?;
+    let object = match operation {
+        Operation::Syscall => call(word(offset_of!(ev_decision, call))?, object)?,
+        _ => self::object(operation.category(), object)?,
+    };
+    let task = actor(record, offset_of!(ev_decision, actor), &mut strings)?;
+    let other = strings.next(word(offset_of!(ev_decision, other_len))?)?;
     Ok(KernelEvent {
         boot_ns: read_u64(record, offset_of!(ev_decision, boot_ns))?,
         workload: word(offset_of!(ev_decision, workload))?,
@@ -67,11 +73,12 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
         audited: flags & abi::event_flag::ABI_EVENT_AUDITED.0 != 0,
         killed: flags & abi::event_flag::ABI_EVENT_KILLED.0 != 0,
         result: word(offset_of!(ev_decision, result))?.cast_signed(),
-        object: match operation {
-            Operation::Syscall => call(word(offset_of!(ev_decision, call))?, object)?,
-            _ => self::object(operation.category(), object)?,
-        },
-        task: actor(record, offset_of!(ev_decision, actor), strings)?,
+        object,
+        other_path: (!other.is_empty()).then_some(OtherPath {
+            path: other,
+            is_first: flags & abi::event_flag::ABI_EVENT_SECOND.0 != 0,
+        }),
+        task,
     })
 }
 
@@ -79,7 +86,7 @@ pub(crate) fn decode(record: &[u8]) -> Result<KernelEvent, DecodeError> {
 pub(crate) fn actor(
     record: &[u8],
     at: usize,
-    mut strings: Strings<'_>,
+    strings: &mut Strings<'_>,
 ) -> Result<TaskInfo, DecodeError> {
     let word = |field: usize| read_u32(record, at + field);
     const {
@@ -109,6 +116,8 @@ pub(crate) fn actor(
         cwd: strings.next(word(offset_of!(ev_actor, cwd_len))?)?,
         tty: strings.next(word(offset_of!(ev_actor, tty_len))?)?,
         args: strings.next(word(offset_of!(ev_actor, args_len))?)?,
+        // They are looked up afterwards, where they are made.
+        hashes: Hashes::default(),
     })
 }
 
@@ -165,7 +174,7 @@ impl<'a> Strings<'a> {
     }
 }
 
-fn read<const N: usize>(record: &[u8], at: usize) -> Result<[u8; N], DecodeError> {
+pub(crate) fn read<const N: usize>(record: &[u8], at: usize) -> Result<[u8; N], DecodeError> {
     record
         .get(at..)
         .and_then(|rest| rest.first_chunk::<N>())
@@ -289,6 +298,28 @@ mod tests {
         assert_eq!(event.task.exe, b"/exe");
         assert_eq!(event.verdict.cause, Cause::Rule(RuleId(77)));
         assert_eq!(event.verdict.outcome, Outcome::Block);
+    }
+
+    #[test]
+    fn the_other_path_of_a_call_comes_last_and_is_the_first_when_the_object_is_the_second() {
+        let mut bytes = record();
+        let other: &[u8] = b"/other";
+        bytes.extend_from_slice(other);
+        let mut put = |at: usize, word: u32| bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        put(offset_of!(ev_decision, other_len), 6);
+        let expected = |is_first| {
+            Some(OtherPath {
+                path: other.to_vec(),
+                is_first,
+            })
+        };
+        put(offset_of!(ev_decision, flags), 0);
+        assert_eq!(decode(&bytes).unwrap().other_path, expected(false));
+        let second = abi::event_flag::ABI_EVENT_SECOND.0;
+        let at = offset_of!(ev_decision, flags);
+        bytes[at..at + 4].copy_from_slice(&second.to_ne_bytes());
+        assert_eq!(decode(&bytes).unwrap().other_path, expected(true));
+        assert_eq!(decode(&record()).unwrap().other_path, None);
     }
 
     #[test]

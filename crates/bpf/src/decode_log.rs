@@ -48,7 +48,7 @@ pub(crate) fn decode(record: &[u8]) -> Result<LogRecord, DecodeError> {
         what: logged(record, kind, object)?,
         result: word(offset_of!(ev_log, result))?.cast_signed(),
         repeats: (of.slot < abi::limit::ABI_LOG_SLOTS.0).then_some(of),
-        task: actor(record, offset_of!(ev_log, actor), strings)?,
+        task: actor(record, offset_of!(ev_log, actor), &mut strings)?,
     })))
 }
 

@@ -11,6 +11,7 @@ use crate::attach::{Attached, LoadError, program_ids};
 use crate::calls::Calls;
 use crate::costs::Measured;
 use crate::guard::Protection;
+use crate::hashes::HashPrograms;
 use crate::hooks::LeftOut;
 use crate::logs::Logs;
 use crate::lower::put;
@@ -139,6 +140,8 @@ pub struct Kernel {
     starting: MapHandle,
     calls: Calls,
     logs: Logs,
+    /// Where they are wanted.
+    hashes: Option<HashPrograms>,
     /// Channels of alerts of other builds' programs that are still attached.
     others: Vec<MapHandle>,
     tables: Tables,
@@ -200,6 +203,7 @@ impl Kernel {
             starting,
             calls,
             logs: Logs::default(),
+            hashes: None,
             others,
             tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
             in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
@@ -284,7 +288,8 @@ impl Kernel {
     /// What can be measured of what is attached and in force now.
     pub fn measured(&self) -> Measured {
         let attached = self.links.iter().chain(self.calls.links());
-        let links = attached.chain(self.logs.links());
+        let hashes = self.hashes.iter().flat_map(HashPrograms::links);
+        let links = attached.chain(self.logs.links()).chain(hashes);
         Measured::new(links, self.in_force.len(), self.tables.counts())
     }
 
@@ -299,9 +304,10 @@ impl Kernel {
     ///
     /// When its memory cannot be mapped.
     pub fn reader(&mut self) -> Result<Reader, LoadError> {
+        let hashes = self.hashes.as_ref().map(HashPrograms::table).transpose()?;
         let others = std::mem::take(&mut self.others);
         MapHandle::try_from(&self.alerts)
-            .map(|alerts| Reader::new(alerts, others))
+            .map(|alerts| Reader::new(alerts, others, hashes))
             .map_err(|source| LoadError::Map {
                 map: "alerts".to_owned(),
                 source,
@@ -586,6 +592,7 @@ impl Kernel {
             self.program_ids.contains(&id)
                 || self.calls.has_program(id)
                 || self.logs.has_program(id)
+                || self.hashes.as_ref().is_some_and(|it| it.has_program(id))
         });
         self.told.skipped_before.saturating_add(now)
     }

@@ -19,6 +19,7 @@ mod decode;
 mod decode_log;
 mod guard;
 mod harness;
+mod hashes;
 mod hooks;
 mod kernel;
 mod logs;

@@ -8,6 +8,7 @@
 use crate::abi;
 use crate::attach::{self, LoadError, program_ids};
 use crate::calls;
+use crate::hashes::HashTable;
 use crate::hooks::LeftOut;
 use crate::kernel::WorkloadIndex;
 use crate::lower::put;
@@ -73,7 +74,7 @@ struct Loaded {
     epochs: MapHandle,
     counts: MapHandle,
     /// Until somebody takes it.
-    reader: Option<LogReader>,
+    channel: Option<MapHandle>,
     /// While something is visible.
     links: Vec<(String, Link)>,
     program_ids: BTreeSet<u32>,
@@ -109,8 +110,10 @@ impl Logs {
         self.trouble.as_ref()
     }
 
-    pub(crate) fn take_reader(&mut self) -> Option<LogReader> {
-        self.loaded.as_mut()?.reader.take()
+    /// Once; then it is the reader's. `hashes` are for it, too.
+    pub(crate) fn take_reader(&mut self, hashes: Option<HashTable>) -> Option<LogReader> {
+        let channel = self.loaded.as_mut()?.channel.take()?;
+        Some(LogReader::new(channel, hashes))
     }
 
     pub(crate) fn has_program(&self, id: u32) -> bool {
@@ -204,7 +207,7 @@ impl Loaded {
             epochs: handle("log_epoch")?,
             epoch: 0,
             counts: handle("log_counts")?,
-            reader: Some(LogReader::new(handle("logs")?)),
+            channel: Some(handle("logs")?),
             links: Vec::new(),
             program_ids: BTreeSet::new(),
             object,

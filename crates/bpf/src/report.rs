@@ -6,6 +6,7 @@
 //! refuses, and why. Needs root, changes nothing, and takes as long as loading does.
 
 use crate::attach::LoadError;
+use crate::hashes;
 use crate::hooks::{self, LeftOut, Part};
 use crate::logs;
 use crate::probe::{Feature, features};
@@ -29,7 +30,7 @@ pub struct Report {
     pub programs: Vec<Tried>,
     /// Those that only audit.
     pub audit_only: Vec<Tried>,
-    /// Those that tell what workloads do.
+    /// Those that tell what workloads do, and those that have hashes made of what they run.
     pub logs: Vec<Tried>,
 }
 
@@ -74,6 +75,8 @@ pub fn report() -> Result<Report, LoadError> {
             Ok((open, left_out))
         })
     });
+    let mut logs = try_all(&open_logs)?;
+    logs.extend(try_all(&|| Ok((hashes::open()?, Vec::new())))?);
     Ok(Report {
         release: rustix::system::uname()
             .release()
@@ -83,7 +86,7 @@ pub fn report() -> Result<Report, LoadError> {
         features: features(),
         programs: programs?,
         audit_only: audit_only?,
-        logs: try_all(&open_logs)?,
+        logs,
     })
 }
 

@@ -6,6 +6,7 @@
 
 use crate::decode::{DecodeError, decode};
 use crate::decode_log::{self, LogRecord};
+use crate::hashes::HashTable;
 use gorget_model::KernelEvent;
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 use std::time::Duration;
@@ -30,11 +31,21 @@ pub struct Reader {
     alerts: MapHandle,
     /// Of programs that an earlier agent of another build left attached.
     others: Vec<MapHandle>,
+    /// What processes run, where that is known.
+    hashes: Option<HashTable>,
 }
 
 impl Reader {
-    pub(crate) fn new(alerts: MapHandle, others: Vec<MapHandle>) -> Self {
-        Self { alerts, others }
+    pub(crate) fn new(
+        alerts: MapHandle,
+        others: Vec<MapHandle>,
+        hashes: Option<HashTable>,
+    ) -> Self {
+        Self {
+            alerts,
+            others,
+            hashes,
+        }
     }
 
     /// Hands every record to `sink` until `go_on` says no; what is in the buffer then is still
@@ -52,14 +63,18 @@ impl Reader {
         go_on: impl Fn() -> bool,
         sink: impl Fn(Result<KernelEvent, DecodeError>),
     ) -> Result<(), libbpf_rs::Error> {
+        let complete = |event| match &self.hashes {
+            Some(hashes) => hashes.complete(event),
+            None => event,
+        };
         let mut builder = RingBufferBuilder::new();
         builder.add(&self.alerts, |record| {
-            sink(decode(record));
+            sink(decode(record).map(complete));
             0
         })?;
         for others in &self.others {
             builder.add(others, |record| {
-                sink(decode(record).map(foreign));
+                sink(decode(record).map(foreign).map(complete));
                 0
             })?;
         }
@@ -72,11 +87,12 @@ impl Reader {
 #[derive(Debug)]
 pub struct LogReader {
     logs: MapHandle,
+    hashes: Option<HashTable>,
 }
 
 impl LogReader {
-    pub(crate) fn new(logs: MapHandle) -> Self {
-        Self { logs }
+    pub(crate) fn new(logs: MapHandle, hashes: Option<HashTable>) -> Self {
+        Self { logs, hashes }
     }
 
     /// Hands every record to `sink` until `go_on` says no; what is in the buffer then is still
@@ -90,9 +106,15 @@ impl LogReader {
         go_on: impl Fn() -> bool,
         sink: impl Fn(Result<LogRecord, DecodeError>),
     ) -> Result<(), libbpf_rs::Error> {
+        let complete = |mut record| {
+            if let (LogRecord::Log(log), Some(hashes)) = (&mut record, &self.hashes) {
+                hashes.complete_log(log);
+            }
+            record
+        };
         let mut builder = RingBufferBuilder::new();
         builder.add(&self.logs, |record| {
-            sink(decode_log::decode(record));
+            sink(decode_log::decode(record).map(complete));
             0
         })?;
         poll(&builder.build()?, go_on)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What people are told. Field names of the wire forms are in `gorget-telemetry`.
 
-use crate::{Category, Workload};
+use crate::{Category, Hashes, Workload};
 use std::sync::Arc;
 
 /// Anything a feed delivers.
@@ -75,6 +75,8 @@ pub struct Process {
     pub tty: String,
     /// The exec session that it belongs to. KubeArmor: `ExecEvent`.
     pub session: Option<ExecSession>,
+    /// What its executable and its parent's were.
+    pub hashes: Hashes,
 }
 
 /// A program that was brought into a running container, with everything that comes of it.

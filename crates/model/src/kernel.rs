@@ -3,6 +3,7 @@
 //! that crate.
 
 use crate::{Category, Object, Preset, Verdict};
+use std::fmt;
 
 /// The operation a hook saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,6 +186,33 @@ pub struct Session {
     pub program: Vec<u8>,
 }
 
+/// A hash of a file, made when the file was executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileHash {
+    /// As the kernel calls it, such as `sha256`.
+    pub algorithm: &'static str,
+    /// As many bytes as the algorithm gives.
+    pub digest: Vec<u8>,
+}
+
+impl fmt::Display for FileHash {
+    /// The digest in hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.digest
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Hashes of the images that an event names; `None` where one is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hashes {
+    /// Of what people are told is the process: of a program that is to be run, its image.
+    pub process: Option<FileHash>,
+    /// Of what they are told is its parent.
+    pub parent: Option<FileHash>,
+}
+
 /// The acting task at the moment of the operation. Paths are as the workload sees them; a path that
 /// could not be built is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,6 +241,8 @@ pub struct TaskInfo {
     /// The task's own arguments, NUL separated, possibly cut. Written by the task itself: for
     /// people, never for decisions.
     pub args: Vec<u8>,
+    /// What its image and its parent's were.
+    pub hashes: Hashes,
 }
 
 /// A decision that the kernel made and that somebody must be told of.
@@ -239,8 +269,19 @@ pub struct KernelEvent {
     /// What was acted upon. An image without a name is [`Object::Nameless`], or a path that is none:
     /// `memfd:NAME`.
     pub object: Object,
+    /// Of a system call with two paths, the one that is not the object; `None` when it is not known.
+    pub other_path: Option<OtherPath>,
     /// Who did it.
     pub task: TaskInfo,
+}
+
+/// A path of a system call that the call has besides the one that is told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherPath {
+    /// At most 1,024 bytes of it.
+    pub path: Vec<u8>,
+    /// It is the first of the two.
+    pub is_first: bool,
 }
 
 /// Where something was lost or could not be decided by a rule.

@@ -30,7 +30,8 @@ pub use event::{
     Alert, AlertAction, AlertKind, Event, ExecSession, Level, Log, Message, Node, PolicyRef,
     Process, Threshold,
 };
-pub use kernel::{KernelEvent, Loss, LossStage, Operation, Session, Tamper, TaskInfo};
+pub use kernel::{FileHash, Hashes, KernelEvent, Loss, LossStage, Operation, OtherPath};
+pub use kernel::{Session, Tamper, TaskInfo};
 pub use log::{Address, Asked, KernelLog, KernelRepeats, Logged, LoggedPath, Repeats};
 pub use network::{Protocol, Socket};
 pub use preset::Preset;

@@ -49,6 +49,18 @@ impl Syscall {
         TABLE.get(usize::from(self.0))?.2
     }
 
+    /// What its manual page calls its two paths, in their order; `None` for a call that finds at most
+    /// one. Rules are about each of the two.
+    pub fn paths(self) -> Option<[&'static str; 2]> {
+        Some(match self.name() {
+            "rename" | "renameat" | "renameat2" | "link" | "linkat" => ["oldpath", "newpath"],
+            "mount" => ["source", "target"],
+            "move_mount" => ["from", "to"],
+            "pivot_root" => ["new_root", "put_old"],
+            _ => return None,
+        })
+    }
+
     /// Every call, by name.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..).map_while(Self::from_index)

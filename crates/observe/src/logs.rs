@@ -5,10 +5,10 @@
 //! each of the places where repeats are counted, of which there are few, to be told again with the
 //! number.
 
-use crate::tracker::{Tracker, command_line, ended, exec_session, text};
+use crate::tracker::{Tracker, called, command_line, ended, exec_session, text};
 use gorget_model::{
     Address, Asked, Event, KernelLog, KernelRepeats, Log, Logged, LoggedPath, Operation, Process,
-    Socket, Syscall, TaskInfo, Workload,
+    Socket, TaskInfo, Workload,
 };
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -88,6 +88,7 @@ impl Tracker {
             cwd,
             tty,
             args: _,
+            hashes,
         } = task;
         let (exe, parent_exe) = match what {
             Logged::Exec { path, .. } if exe.is_empty() => (path_text(path), text(&parent_exe)),
@@ -110,6 +111,7 @@ impl Tracker {
             cwd: text(&cwd),
             tty: text(&tty),
             session: session.map(exec_session),
+            hashes,
         }
     }
 }
@@ -170,10 +172,6 @@ impl Described {
     }
 }
 
-fn called(call: Syscall) -> String {
-    format!("syscall=SYS_{}", call.name().to_ascii_uppercase())
-}
-
 fn asked_text(asked: Asked) -> String {
     match asked {
         Asked::Call(call) => called(call),
@@ -218,7 +216,10 @@ fn network(asked: Asked, socket: Socket, address: &Address) -> String {
     } = socket;
     let (is_made, is_accepted) = match asked {
         Asked::Call(call) => (call.name() == "socket", call.name().starts_with("accept")),
-        Asked::Ring(operation) => (operation == Operation::SocketCreate, false),
+        Asked::Ring(operation) => (
+            operation == Operation::SocketCreate,
+            operation == Operation::SocketAccept,
+        ),
     };
     if is_made {
         let (family, kind) = (family_name(family.into()), kind_name(kind));
@@ -290,7 +291,7 @@ fn kind_name(kind: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gorget_model::{Container, Host, Node, Repeats};
+    use gorget_model::{Container, Host, Node, Repeats, Syscall};
     use std::sync::Arc;
 
     fn tracker() -> Tracker {

@@ -8,9 +8,11 @@ use gorget_model::network::{
 };
 use gorget_model::{
     Alert, AlertAction, AlertKind, Category, Cause, Event, ExecSession, KernelEvent, Node, Object,
-    Operation, Outcome, PolicyRef, Preset, Process, Session, Socket, TaskInfo, Workload,
+    Operation, OtherPath, Outcome, PolicyRef, Preset, Process, Session, Socket, Syscall, TaskInfo,
+    Workload,
 };
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 /// Ended rulesets whose rules are still known. An event waits in the ring buffer for milliseconds;
@@ -96,6 +98,7 @@ impl Tracker {
             killed,
             result,
             object,
+            other_path,
             task,
         } = event;
         let workload = self.workload_at(workload);
@@ -110,7 +113,7 @@ impl Tracker {
             (Outcome::Block, true) => (AlertAction::AuditedBlock, "Passed"),
             (Outcome::Audit | Outcome::Pass, _) => (AlertAction::Audit, ended(result)),
         };
-        let data = data(operation, &object);
+        let data = data(operation, &object, other_path.as_ref());
         let object = resource(&object);
         let (process, source) = self.process(operation, &object, task, &workload);
         Event::Alert(Alert {
@@ -192,6 +195,7 @@ impl Tracker {
             cwd,
             tty,
             args,
+            hashes,
         } = task;
         let exe = text(&exe);
         let (own, parent, source) = match operation.category() {
@@ -220,6 +224,7 @@ impl Tracker {
             cwd: text(&cwd),
             tty: text(&tty),
             session: session.map(exec_session),
+            hashes,
         };
         (process, source)
     }
@@ -308,14 +313,14 @@ static ERRORS: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 
 /// COMPAT: KubeArmor repeats the resource of everything that is no path.
-fn data(operation: Operation, object: &Object) -> String {
+fn data(operation: Operation, object: &Object, other: Option<&OtherPath>) -> String {
     let hook = operation.lsm_name();
     match operation.category() {
         Category::Network | Category::Capability => format!("lsm={hook} {}", resource(object)),
         Category::Dns => format!("lsm={hook} domain={}", resource(object)),
         Category::Syscall => {
-            if let Object::Syscall { call, path: _ } = object {
-                format!("syscall=SYS_{}", call.name().to_ascii_uppercase())
+            if let Object::Syscall { call, path } = object {
+                called(*call) + &both_paths(*call, path.as_deref(), other)
             } else {
                 String::new()
             }
@@ -324,6 +329,39 @@ fn data(operation: Operation, object: &Object) -> String {
             format!("lsm={hook}")
         }
     }
+}
+
+pub(crate) fn called(call: Syscall) -> String {
+    format!("syscall=SYS_{}", call.name().to_ascii_uppercase())
+}
+
+/// The two paths of a call that has two, by the names that its manual page has for them.
+fn both_paths(call: Syscall, path: Option<&[u8]>, other: Option<&OtherPath>) -> String {
+    let (Some([first, second]), Some(path), Some(other)) = (call.paths(), path, other) else {
+        return String::new();
+    };
+    let (one, two) = match other.is_first {
+        true => (other.path.as_slice(), path),
+        false => (path, other.path.as_slice()),
+    };
+    format!(" {first}={} {second}={}", word(one), word(two))
+}
+
+/// A path without white space, which would end it: as `/proc/mounts` has it.
+fn word(path: &[u8]) -> String {
+    let mut word = String::new();
+    for letter in text(path).chars() {
+        if letter.is_whitespace() || letter == '\\' {
+            let mut bytes = [0; 4];
+            for byte in letter.encode_utf8(&mut bytes).bytes() {
+                // Writing to a string does not fail.
+                let _written = write!(word, "\\{byte:03o}");
+            }
+        } else {
+            word.push(letter);
+        }
+    }
+    word
 }
 
 /// COMPAT: KubeArmor names the preset in the place of the enforcer.
@@ -371,7 +409,7 @@ pub(crate) fn command_line(args: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gorget_model::{Container, Host, RuleId, Syscall, Verdict};
+    use gorget_model::{Container, Host, RuleId, Verdict};
 
     fn tracker() -> Tracker {
         let users = HashMap::from([(1000, "ann".to_owned())]);
@@ -412,6 +450,7 @@ mod tests {
             killed: false,
             result: 0,
             object: Object::Path(b"/secret".to_vec()),
+            other_path: None,
             task: TaskInfo {
                 uid: 1000,
                 exe: b"/usr/bin/head".to_vec(),
@@ -475,6 +514,31 @@ mod tests {
         call.result = -39;
         let failed = alert(tracker().enrich(call));
         assert_eq!(failed.result, "Directory not empty");
+    }
+
+    #[test]
+    fn both_paths_of_a_call_are_told_in_their_order_whichever_a_rule_is_about() {
+        let mut call = event(7, Operation::Syscall);
+        call.object = Object::Syscall {
+            call: Syscall::from_name("renameat2").unwrap(),
+            path: Some(b"/home/x".to_vec()),
+        };
+        let mut told = |path: &[u8], is_first| {
+            let path = path.to_vec();
+            call.other_path = Some(OtherPath { path, is_first });
+            let alert = alert(tracker().enrich(call.clone()));
+            assert_eq!(alert.resource, "/home/x");
+            alert.data
+        };
+        assert_eq!(
+            told(b"/tmp/y", false),
+            "syscall=SYS_RENAMEAT2 oldpath=/home/x newpath=/tmp/y"
+        );
+        // What is in the path adds no word.
+        assert_eq!(
+            told(b"/tmp/\\ newpath=/z", true),
+            "syscall=SYS_RENAMEAT2 oldpath=/tmp/\\134\\040newpath=/z newpath=/home/x"
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::client::Received;
 use crate::feeder::Lost;
 use crate::proto;
 use gorget_model::{
-    Alert, AlertAction, AlertKind, Category, Container, Event, ExecSession, Level, Log, Message,
-    Node, PolicyRef, Process, Threshold, Workload,
+    Alert, AlertAction, AlertKind, Category, Container, Event, ExecSession, FileHash, Hashes,
+    Level, Log, Message, Node, PolicyRef, Process, Threshold, Workload,
 };
 use std::collections::BTreeMap;
 
@@ -60,7 +60,9 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         cwd,
         tty,
         session,
+        hashes,
     } = process;
+    let hashes = ImageHashes::of(hashes);
     let place = Place::of(workload);
     proto::Alert {
         timestamp: unix_micros / MICROS,
@@ -105,13 +107,14 @@ pub(crate) fn alert(alert: &Alert) -> proto::Alert {
         user_name: user.clone(),
         owner: place.owner,
         exec_event: session.as_ref().map(exec_event),
-        // Hashes are not known yet; throttling has messages of its own.
+        // Throttling has messages of its own.
         max_alerts_per_sec: 0,
         dropping_alerts_interval: 0,
-        process_hash: String::new(),
-        parent_hash: String::new(),
+        process_hash: hashes.process,
+        parent_hash: hashes.parent,
+        // Of files that are opened nobody makes one.
         resource_hash: String::new(),
-        hash_algo: String::new(),
+        hash_algo: hashes.algorithm,
     }
 }
 
@@ -139,7 +142,9 @@ pub(crate) fn log(log: &Log) -> proto::Log {
         cwd,
         tty,
         session,
+        hashes,
     } = process;
+    let hashes = ImageHashes::of(hashes);
     let place = Place::of(workload);
     proto::Log {
         timestamp: unix_micros / MICROS,
@@ -176,10 +181,36 @@ pub(crate) fn log(log: &Log) -> proto::Log {
         user_name: user.clone(),
         owner: place.owner,
         exec_event: session.as_ref().map(exec_event),
-        process_hash: String::new(),
-        parent_hash: String::new(),
+        process_hash: hashes.process,
+        parent_hash: hashes.parent,
+        // Of files that are opened nobody makes one.
         resource_hash: String::new(),
-        hash_algo: String::new(),
+        hash_algo: hashes.algorithm,
+    }
+}
+
+/// Hashes as they are written; empty where they are not known.
+struct ImageHashes {
+    process: String,
+    parent: String,
+    algorithm: String,
+}
+
+impl ImageHashes {
+    fn of(hashes: &Hashes) -> Self {
+        let Hashes { process, parent } = hashes;
+        let algorithm = process.as_ref().or(parent.as_ref());
+        let algorithm = algorithm.map_or("", |hash| hash.algorithm);
+        // There is one field for the algorithm of all; a file may have had its hash by another one.
+        let text = |hash: &FileHash| match hash.algorithm == algorithm {
+            true => hash.to_string(),
+            false => format!("{}:{hash}", hash.algorithm),
+        };
+        Self {
+            process: process.as_ref().map(text).unwrap_or_default(),
+            parent: parent.as_ref().map(text).unwrap_or_default(),
+            algorithm: algorithm.to_owned(),
+        }
     }
 }
 
@@ -465,6 +496,28 @@ mod tests {
         assert_eq!(utc(1_709_251_199_999_999), "2024-02-29T23:59:59.999999Z");
         assert_eq!(utc(4_102_444_799_000_000), "2099-12-31T23:59:59.000000Z");
         assert_eq!(utc(-1), "1969-12-31T23:59:59.999999Z");
+    }
+
+    #[test]
+    fn hashes_are_written_in_hexadecimal_and_one_by_another_algorithm_names_it() {
+        let hash = |algorithm, digest: &[u8]| {
+            Some(FileHash {
+                algorithm,
+                digest: digest.to_vec(),
+            })
+        };
+        let written = |process, parent| {
+            let it = ImageHashes::of(&Hashes { process, parent });
+            [it.process, it.parent, it.algorithm]
+        };
+        let sha = || hash("sha256", &[0, 0xab]);
+        assert_eq!(written(sha(), sha()), ["00ab", "00ab", "sha256"]);
+        assert_eq!(written(None, sha()), ["", "00ab", "sha256"]);
+        assert_eq!(
+            written(sha(), hash("sha1", &[1])),
+            ["00ab", "sha1:01", "sha256"]
+        );
+        assert_eq!(written(None, None), ["", "", ""]);
     }
 
     #[test]

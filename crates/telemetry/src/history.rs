@@ -171,10 +171,13 @@ fn of_process(process: &Process) -> usize {
         cwd,
         tty,
         session,
+        hashes,
         ..
     } = process;
+    let hashes = [&hashes.process, &hashes.parent].into_iter().flatten();
+    let hashes: usize = hashes.map(|hash| hash.digest.len()).sum();
     let session = session.as_ref().map_or(0, |s| s.id.len() + s.program.len());
-    user.len() + exe.len() + parent_exe.len() + cwd.len() + tty.len() + session
+    user.len() + exe.len() + parent_exe.len() + cwd.len() + tty.len() + session + hashes
 }
 
 fn of_workload(workload: &Workload) -> usize {

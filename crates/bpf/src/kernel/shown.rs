@@ -3,6 +3,7 @@
 
 use super::{ApplyError, Kernel, WorkloadIndex};
 use crate::attach::LoadError;
+use crate::hashes::HashPrograms;
 use crate::logs::LogCounts;
 use crate::ring::LogReader;
 use gorget_model::Visibility;
@@ -32,7 +33,21 @@ impl Kernel {
 
     /// The channel of logs, once it is open, and once only.
     pub fn take_log_reader(&mut self) -> Option<LogReader> {
-        self.logs.take_reader()
+        let hashes = self.hashes.as_ref();
+        // Without hashes rather than not at all.
+        let hashes = hashes.and_then(|hashes| hashes.table().ok());
+        self.logs.take_reader(hashes)
+    }
+
+    /// From now on the kernel makes hashes of what is executed, and events have them; to be called
+    /// before the channels are opened. It ends with this value.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no IMA, or refuses; then events have no hashes.
+    pub fn hash_programs(&mut self) -> Result<(), LoadError> {
+        self.hashes = Some(HashPrograms::attach()?);
+        Ok(())
     }
 
     /// Has the numbers of repeats of what is logged sent, when they were counted for long enough. Wants

@@ -44,6 +44,7 @@ pub(crate) fn all(facts: &Facts) -> Vec<Check> {
         apparmor(facts),
         selinux(facts),
         seccomp(facts),
+        ima(facts),
     ]);
     checks.extend([
         cgroups(facts),
@@ -343,6 +344,15 @@ fn seccomp(facts: &Facts) -> Check {
     match &facts.seccomp {
         Found::Is(_) => check.supported("there; containers' profiles stay in force beside Gorget"),
         Found::Absent => check.unneeded("not there; Gorget does not use it"),
+        Found::Refused(why) => check.unknown(why),
+    }
+}
+
+fn ima(facts: &Facts) -> Check {
+    let check = Check::new(Section::Modules, "IMA", Need::Other);
+    match &facts.ima {
+        Found::Is(()) => check.supported("there; hashes programs where `enableIMA` is set"),
+        Found::Absent => check.unneeded("not there; `enableIMA` has no effect"),
         Found::Refused(why) => check.unknown(why),
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Facts {
     /// What seccomp can do with a call.
     pub(crate) seccomp: Found<Vec<String>>,
     pub(crate) apparmor: AppArmor,
+    /// IMA, which makes hashes of programs.
+    pub(crate) ima: Found<()>,
     /// Whether SELinux denies, or only logs.
     pub(crate) selinux: Found<bool>,
     pub(crate) runtimes: Vec<Runtime>,

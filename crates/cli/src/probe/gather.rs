@@ -85,6 +85,7 @@ pub(crate) fn gather(root: &Path, trying: bool) -> Facts {
                 .find(|path| root.join(path).is_file())
                 .map(|path| format!("/{path}")),
         },
+        ima: exists(&root.join("sys/kernel/security/ima")),
         selinux: read(&root.join("sys/fs/selinux/enforce")).map(|text| text.trim() == "1"),
         runtimes: runtimes::find(root),
         hooks: hooks(root),

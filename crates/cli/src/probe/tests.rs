@@ -82,6 +82,7 @@ fn server() -> Facts {
             enabled: Found::Is(true),
             parser: Some("/usr/sbin/apparmor_parser".to_owned()),
         },
+        ima: Found::Is(()),
         selinux: Found::Absent,
         runtimes: vec![
             Runtime {
