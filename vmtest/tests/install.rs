@@ -163,6 +163,11 @@ fn the_operator_refuses_with_the_fields_path_and_says_where_a_policy_is_enforced
         "1 of 1 nodes",
         "{status:#}"
     );
+    let node = format!("/api/v1/nodes/{NODE}");
+    cluster.wait_for(&node, "what enforces on the node", |node| {
+        let labels = node.pointer("/metadata/labels")?;
+        (labels.get("gorget.io/enforcer")? == "bpf").then_some(())
+    });
     // As the documentation says it is taken away: `onStop: detach`, and then the agent.
     let pinned = Path::new("/sys/fs/bpf/gorget");
     assert!(pinned.exists());
