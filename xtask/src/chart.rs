@@ -62,6 +62,7 @@ const ALL: [Manifest; 3] = [
         about: "\
 # Agent and relay, as the chart with `feedTls.generate=false,operator.enabled=false` renders them: for who brings the certificates, as the
 # Secret `gorget-feed-tls` with ca.crt, tls.crt and tls.key (docs/kubernetes.md). Instead of gorget.yaml.
+# `gorget install` applies this, gorget-operator.yaml and the CRDs, and makes the certificates.
 ",
         has_namespace: true,
         arguments: &["--set", "feedTls.generate=false,operator.enabled=false"],
