@@ -265,53 +265,56 @@ fn paths_are_what_the_kernel_found_however_a_call_names_them() {
 /// Calls with two paths, and what is told of them: about which of the two, and both.
 const WITH_TWO_PATHS: [(&str, &[(&str, &str)]); 12] = [
     (
-        "rename /d/one /other/one",
-        &[("/data/one", "oldpath=/data/one newpath=/other/one")],
+        "rename /f/one /aside/one",
+        &[("/first/one", "oldpath=/first/one newpath=/aside/one")],
     ),
     (
-        "rename /other/one d/one",
-        &[("/data/one", "oldpath=/other/one newpath=/data/one")],
+        "rename /aside/one f/one",
+        &[("/first/one", "oldpath=/aside/one newpath=/first/one")],
     ),
     (
-        "renameat dir:/d one at /other/one",
-        &[("/data/one", "oldpath=/data/one newpath=/other/one")],
+        "renameat dir:/f one at /aside/one",
+        &[("/first/one", "oldpath=/first/one newpath=/aside/one")],
     ),
     (
-        "renameat2 dir:/other one dir:/d one 0",
-        &[("/data/one", "oldpath=/other/one newpath=/data/one")],
+        "renameat2 dir:/aside one dir:/f one 0",
+        &[("/first/one", "oldpath=/aside/one newpath=/first/one")],
     ),
     (
-        "link /d/one /other/hard",
-        &[("/data/one", "oldpath=/data/one newpath=/other/hard")],
+        "link /f/one /aside/hard",
+        &[("/first/one", "oldpath=/first/one newpath=/aside/hard")],
     ),
     (
-        "linkat dir:/other hard dir:/d hard 0",
-        &[("/data/hard", "oldpath=/other/hard newpath=/data/hard")],
+        "linkat dir:/aside hard dir:/f hard 0",
+        &[("/first/hard", "oldpath=/aside/hard newpath=/first/hard")],
     ),
-    ("rename /other/hard /other/soft", &[]),
+    ("rename /aside/hard /aside/soft", &[]),
     // One rule is told once; two are told both.
     (
-        "rename /data/hard /data/again",
-        &[("/data/hard", "oldpath=/data/hard newpath=/data/again")],
+        "rename /first/hard /first/again",
+        &[("/first/hard", "oldpath=/first/hard newpath=/first/again")],
     ),
     (
-        "rename /data/again /vault/again",
+        "rename /first/again /second/again",
         &[
-            ("/data/again", "oldpath=/data/again newpath=/vault/again"),
-            ("/vault/again", "oldpath=/data/again newpath=/vault/again"),
+            ("/first/again", "oldpath=/first/again newpath=/second/again"),
+            (
+                "/second/again",
+                "oldpath=/first/again newpath=/second/again",
+            ),
         ],
     ),
     (
-        "mount /data/dir /other/dir none 4096 0",
-        &[("/data/dir", "source=/data/dir target=/other/dir")],
+        "mount /first/dir /aside/dir none 4096 0",
+        &[("/first/dir", "source=/first/dir target=/aside/dir")],
     ),
     (
-        "move_mount at /other/dir at /vault/dir 0",
-        &[("/vault/dir", "from=/other/dir to=/vault/dir")],
+        "move_mount at /aside/dir at /second/dir 0",
+        &[("/second/dir", "from=/aside/dir to=/second/dir")],
     ),
     (
-        "pivot_root /other /data/dir",
-        &[("/data/dir", "new_root=/other put_old=/data/dir")],
+        "pivot_root /aside /first/dir",
+        &[("/first/dir", "new_root=/aside put_old=/first/dir")],
     ),
 ];
 
@@ -320,11 +323,11 @@ fn of_a_call_with_two_paths_a_rule_may_be_about_either_and_both_are_told() {
     let _containerd = Containerd::start();
     let mut agent = Agent::start("");
     let mut caller = Caller::start_privileged();
-    caller.has_file("/data/one");
-    for dir in ["/data/dir", "/other/dir", "/vault/dir", "/barrier"] {
+    caller.has_file("/first/one");
+    for dir in ["/first/dir", "/aside/dir", "/second/dir", "/barrier"] {
         caller.has_dir(dir);
     }
-    symlink("data", caller.container.root().join("d")).unwrap();
+    symlink("first", caller.container.root().join("f")).unwrap();
     let names: Vec<_> = WITH_TWO_PATHS
         .iter()
         .filter_map(|(call, _)| call.split(' ').next())
@@ -333,8 +336,8 @@ fn of_a_call_with_two_paths_a_rule_may_be_about_either_and_both_are_told() {
     put_in_force(
         &mut agent,
         &format!(
-            "    matchPaths:\n    - {{path: /data/, recursive: true, syscall: [{names}]}}\n    \
-             - {{path: /vault/, recursive: true, syscall: [{names}]}}\n    \
+            "    matchPaths:\n    - {{path: /first/, recursive: true, syscall: [{names}]}}\n    \
+             - {{path: /second/, recursive: true, syscall: [{names}]}}\n    \
              - {{path: /barrier, syscall: [rmdir]}}\n"
         ),
     );

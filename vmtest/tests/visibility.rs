@@ -323,7 +323,6 @@ fn what_is_done_by_requests_in_a_ring_is_told_too() {
 #[test]
 fn a_connection_that_a_ring_accepts_is_told_with_who_is_at_its_other_end() {
     let mut agent = Agent::start("visibility: none\nhostVisibility: network\n");
-    agent.wait_for(LOGGED);
     let mut actor = Actor::on_host();
     // In the call that hands the request over, and by a worker thread.
     for options in [0, 16] {
@@ -343,7 +342,6 @@ fn a_connection_that_a_ring_accepts_is_told_with_who_is_at_its_other_end() {
 #[test]
 fn a_question_that_cannot_be_read_is_counted_as_lost() {
     let mut agent = Agent::start("visibility: none\nhostVisibility: dns\n");
-    agent.wait_for(LOGGED);
     let mut actor = Actor::on_host();
     // A header, and a name that ends in the middle.
     let ask = perl(

@@ -22,8 +22,8 @@ const TABLE: &str = "hashes";
 const IMA: &str = "/sys/kernel/security/ima";
 const MOST: usize = abi::limit::ABI_HASH_MAX.0 as usize;
 
-/// KERNEL: enum hash_algo of include/uapi/linux/hash_info.h, with the names of crypto/hash_info.c:
-/// number, name, bytes.
+// KERNEL: enum hash_algo of include/uapi/linux/hash_info.h, with the names of crypto/hash_info.c.
+/// Number, name, bytes.
 const ALGORITHMS: [(u32, &str, usize); 14] = [
     (1, "md5", 16),
     (2, "sha1", 20),
@@ -156,7 +156,7 @@ impl HashTable {
 #[derive(Debug)]
 struct Image {
     since_ns: u64,
-    hash: Option<FileHash>,
+    hash: Option<Box<FileHash>>,
 }
 
 /// `struct process_hashes`.
@@ -177,20 +177,20 @@ impl Images {
     }
 
     /// What was about to be executed at this time.
-    fn executing(&self, at: u64) -> Option<FileHash> {
+    fn executing(&self, at: u64) -> Option<Box<FileHash>> {
         let executing = &self.executing;
         executing.hash.clone().filter(|_| executing.since_ns <= at)
     }
 
     /// What ran at this time; `None` also when that is too long ago.
-    fn image(&self, at: u64) -> Option<FileHash> {
+    fn image(&self, at: u64) -> Option<Box<FileHash>> {
         let images = [&self.running, &self.before].into_iter();
         let image = images.into_iter().find(|image| image.since_ns <= at)?;
         image.hash.clone()
     }
 
     /// What ran before what ran at this time.
-    fn image_before(&self, at: u64) -> Option<FileHash> {
+    fn image_before(&self, at: u64) -> Option<Box<FileHash>> {
         let before = self.before.hash.clone();
         before.filter(|_| self.running.since_ns <= at)
     }
@@ -203,7 +203,7 @@ impl Image {
         let known = ALGORITHMS.into_iter().find(|(known, ..)| *known == number);
         let hash = known.and_then(|(_, algorithm, len)| {
             let digest = digest.get(..len)?.to_vec();
-            Some(FileHash { algorithm, digest })
+            Some(Box::new(FileHash { algorithm, digest }))
         });
         Ok(Self {
             since_ns: read_u64(bytes, at + offset_of!(image_hash, since_ns))?,
@@ -236,7 +236,7 @@ mod tests {
         Images::decode(&bytes).unwrap()
     }
 
-    fn first(hash: Option<FileHash>) -> u8 {
+    fn first(hash: Option<Box<FileHash>>) -> u8 {
         hash.map_or(0, |hash| {
             assert_eq!((hash.algorithm, hash.digest.len()), ("sha256", 32));
             hash.digest[0]

@@ -204,13 +204,14 @@ impl fmt::Display for FileHash {
     }
 }
 
-/// Hashes of the images that an event names; `None` where one is not known.
+/// Hashes of the images that an event names; `None` where one is not known. Most events have none, and
+/// many are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hashes {
     /// Of what people are told is the process: of a program that is to be run, its image.
-    pub process: Option<FileHash>,
+    pub process: Option<Box<FileHash>>,
     /// Of what they are told is its parent.
-    pub parent: Option<FileHash>,
+    pub parent: Option<Box<FileHash>>,
 }
 
 /// The acting task at the moment of the operation. Paths are as the workload sees them; a path that

@@ -199,7 +199,8 @@ struct ImageHashes {
 impl ImageHashes {
     fn of(hashes: &Hashes) -> Self {
         let Hashes { process, parent } = hashes;
-        let algorithm = process.as_ref().or(parent.as_ref());
+        let (process, parent) = (process.as_deref(), parent.as_deref());
+        let algorithm = process.or(parent);
         let algorithm = algorithm.map_or("", |hash| hash.algorithm);
         // There is one field for the algorithm of all; a file may have had its hash by another one.
         let text = |hash: &FileHash| match hash.algorithm == algorithm {
@@ -207,8 +208,8 @@ impl ImageHashes {
             false => format!("{}:{hash}", hash.algorithm),
         };
         Self {
-            process: process.as_ref().map(text).unwrap_or_default(),
-            parent: parent.as_ref().map(text).unwrap_or_default(),
+            process: process.map(text).unwrap_or_default(),
+            parent: parent.map(text).unwrap_or_default(),
             algorithm: algorithm.to_owned(),
         }
     }
@@ -501,10 +502,10 @@ mod tests {
     #[test]
     fn hashes_are_written_in_hexadecimal_and_one_by_another_algorithm_names_it() {
         let hash = |algorithm, digest: &[u8]| {
-            Some(FileHash {
+            Some(Box::new(FileHash {
                 algorithm,
                 digest: digest.to_vec(),
-            })
+            }))
         };
         let written = |process, parent| {
             let it = ImageHashes::of(&Hashes { process, parent });

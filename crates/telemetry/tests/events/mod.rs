@@ -55,6 +55,13 @@ fn process() -> Process {
             id: "824416229130095".to_owned(),
             program: "bash".to_owned(),
         }),
+        hashes: gorget_model::Hashes {
+            process: Some(Box::new(gorget_model::FileHash {
+                algorithm: "sha256",
+                digest: vec![0x5a; 32],
+            })),
+            parent: None,
+        },
     }
 }
 
