@@ -22,7 +22,7 @@ const TABLE: &str = "hashes";
 const IMA: &str = "/sys/kernel/security/ima";
 const MOST: usize = abi::limit::ABI_HASH_MAX.0 as usize;
 
-/// KERNEL: `enum hash_algo` of `include/uapi/linux/hash_info.h`, with the names of `crypto/hash_info.c`:
+// KERNEL: enum hash_algo of include/uapi/linux/hash_info.h, with the names of crypto/hash_info.c.
 /// Number, name, bytes.
 const ALGORITHMS: [(u32, &str, usize); 14] = [
     (1, "md5", 16),
