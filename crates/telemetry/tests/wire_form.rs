@@ -30,7 +30,9 @@ fn line(event: &Event, expected: &Expect) {
 fn a_container_alert_is_one_line_of_json() {
     line(
         &Event::Alert(container_alert()),
-        &expect![[r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","NamespaceName":"container_namespace","ContainerID":"c0ffee","ContainerName":"web","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"PolicyName":"ksp-token","Severity":"7","Tags":"secrets,MITRE","Message":"a token was asked for","Type":"MatchedPolicy","Source":"/usr/bin/head -c1 /run/secrets/token","Operation":"File","Resource":"/run/secrets/token","Data":"lsm=FILE_OPEN flags=O_RDONLY","Action":"Block","Result":"Permission denied","ContainerImage":"docker.io/library/nginx:1.29","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Enforcer":"BPFLSM","Labels":"app=web,tier=front","ATags":["secrets","MITRE"],"Owner":{"Ref":"Deployment","Name":"shop","Namespace":"front"},"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"KubeArmorVersion":"gorget 0.1.0","NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Flags":"O_RDONLY","Lsm":"FILE_OPEN"}}"#]],
+        &expect![[
+            r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","NamespaceName":"container_namespace","ContainerID":"c0ffee","ContainerName":"web","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"PolicyName":"ksp-token","Severity":"7","Tags":"secrets,MITRE","Message":"a token was asked for","Type":"MatchedPolicy","Source":"/usr/bin/head -c1 /run/secrets/token","Operation":"File","Resource":"/run/secrets/token","Data":"lsm=FILE_OPEN flags=O_RDONLY","Action":"Block","Result":"Permission denied","ContainerImage":"docker.io/library/nginx:1.29","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Enforcer":"BPFLSM","Labels":"app=web,tier=front","ATags":["secrets","MITRE"],"Owner":{"Ref":"Deployment","Name":"shop","Namespace":"front"},"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"KubeArmorVersion":"gorget 0.1.0","NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Flags":"O_RDONLY","Lsm":"FILE_OPEN"}}"#
+        ]],
     );
 }
 
@@ -38,7 +40,9 @@ fn a_container_alert_is_one_line_of_json() {
 fn a_host_alert_names_no_container() {
     line(
         &Event::Alert(host_alert()),
-        &expect![[r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"PolicyName":"hsp-head","Type":"MatchedHostPolicy","Source":"/usr/bin/bash","Operation":"Process","Resource":"/usr/bin/head -c1 /etc/motd","Data":"lsm=SECURITY_BPRM_CHECK","Action":"Audit","Result":"Passed","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Enforcer":"BPFLSM","Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"KubeArmorVersion":"gorget 0.1.0","NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Lsm":"SECURITY_BPRM_CHECK"},"UserName":"alice"}"#]],
+        &expect![[
+            r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"PolicyName":"hsp-head","Type":"MatchedHostPolicy","Source":"/usr/bin/bash","Operation":"Process","Resource":"/usr/bin/head -c1 /etc/motd","Data":"lsm=SECURITY_BPRM_CHECK","Action":"Audit","Result":"Passed","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Enforcer":"BPFLSM","Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"KubeArmorVersion":"gorget 0.1.0","NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Lsm":"SECURITY_BPRM_CHECK"},"UserName":"alice"}"#
+        ]],
     );
 }
 
@@ -46,7 +50,9 @@ fn a_host_alert_names_no_container() {
 fn an_alert_of_the_default_posture_has_no_severity_tags_or_message() {
     line(
         &Event::Alert(posture_alert()),
-        &expect![[r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","NamespaceName":"container_namespace","ContainerID":"c0ffee","ContainerName":"web","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"PolicyName":"DefaultPosture","Type":"MatchedPolicy","Source":"/usr/bin/head -c1 /run/secrets/token","Operation":"File","Resource":"/run/secrets/token","Data":"lsm=FILE_OPEN flags=O_RDONLY","Action":"Audit (Block)","Result":"Passed","ContainerImage":"docker.io/library/nginx:1.29","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Enforcer":"BPFLSM","Labels":"app=web,tier=front","Owner":{"Ref":"Deployment","Name":"shop","Namespace":"front"},"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"KubeArmorVersion":"gorget 0.1.0","NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Flags":"O_RDONLY","Lsm":"FILE_OPEN"}}"#]],
+        &expect![[
+            r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","NamespaceName":"container_namespace","ContainerID":"c0ffee","ContainerName":"web","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"PolicyName":"DefaultPosture","Type":"MatchedPolicy","Source":"/usr/bin/head -c1 /run/secrets/token","Operation":"File","Resource":"/run/secrets/token","Data":"lsm=FILE_OPEN flags=O_RDONLY","Action":"Audit (Block)","Result":"Passed","ContainerImage":"docker.io/library/nginx:1.29","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Enforcer":"BPFLSM","Labels":"app=web,tier=front","Owner":{"Ref":"Deployment","Name":"shop","Namespace":"front"},"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"KubeArmorVersion":"gorget 0.1.0","NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Flags":"O_RDONLY","Lsm":"FILE_OPEN"}}"#
+        ]],
     );
 }
 
@@ -54,7 +60,9 @@ fn an_alert_of_the_default_posture_has_no_severity_tags_or_message() {
 fn a_log_says_in_which_container() {
     line(
         &Event::Log(log(container())),
-        &expect![[r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","NamespaceName":"container_namespace","ContainerID":"c0ffee","ContainerName":"web","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"Type":"ContainerLog","Source":"/usr/bin/head -c1 /etc/motd","Operation":"File","Resource":"/etc/motd","Data":"lsm=FILE_OPEN","Result":"Passed","ContainerImage":"docker.io/library/nginx:1.29","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Labels":"app=web,tier=front","Owner":{"Ref":"Deployment","Name":"shop","Namespace":"front"},"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Lsm":"FILE_OPEN"}}"#]],
+        &expect![[
+            r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","NamespaceName":"container_namespace","ContainerID":"c0ffee","ContainerName":"web","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"Type":"ContainerLog","Source":"/usr/bin/head -c1 /etc/motd","Operation":"File","Resource":"/etc/motd","Data":"lsm=FILE_OPEN","Result":"Passed","ContainerImage":"docker.io/library/nginx:1.29","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Labels":"app=web,tier=front","Owner":{"Ref":"Deployment","Name":"shop","Namespace":"front"},"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Lsm":"FILE_OPEN"}}"#
+        ]],
     );
 }
 
@@ -63,7 +71,9 @@ fn a_log_of_the_host_is_a_host_log() {
     let host = gorget_model::Workload::Host(gorget_model::Host::default());
     line(
         &Event::Log(log(host)),
-        &expect![[r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"Type":"HostLog","Source":"/usr/bin/head -c1 /etc/motd","Operation":"File","Resource":"/etc/motd","Data":"lsm=FILE_OPEN","Result":"Passed","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Lsm":"FILE_OPEN"}}"#]],
+        &expect![[
+            r#"{"Timestamp":1767323045,"UpdatedTime":"2026-01-02T03:04:05.000006Z","ClusterName":"default","HostName":"node-1","HostPID":4242,"PPID":41,"PID":42,"UID":1000,"Type":"HostLog","Source":"/usr/bin/head -c1 /etc/motd","Operation":"File","Resource":"/etc/motd","Data":"lsm=FILE_OPEN","Result":"Passed","ParentProcessName":"/usr/bin/bash","ProcessName":"/usr/bin/head","HostPPID":4241,"Cwd":"/srv","TTY":"pts0","ExecEvent":{"ExecID":"824416229130095","ExecutableName":"bash"},"NodeID":"machine-id","ProcessHash":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a","HashAlgo":"sha256","EventData":{"Lsm":"FILE_OPEN"}}"#
+        ]],
     );
 }
 
