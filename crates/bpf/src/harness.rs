@@ -71,7 +71,7 @@ impl Harness {
             cases: handle("cases")?,
             workloads: handle("workloads")?,
             bss: handle(".bss")?,
-            tables: Tables::new(shelves, abi::limit::ABI_TABLE_SLACK.0),
+            tables: Tables::new(shelves, abi::limit::ABI_TABLE_SLACK.0, None),
             passed_shortly: 0,
             object,
         })

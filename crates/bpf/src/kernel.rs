@@ -205,7 +205,7 @@ impl Kernel {
             logs: Logs::default(),
             hashes: None,
             others,
-            tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0),
+            tables: Tables::new(rules, abi::limit::ABI_TABLE_SLACK.0, Some(&place.maps())),
             in_force: HashMap::from([(WorkloadIndex::HOST, InForce::default())]),
             next_index: 1,
             told: Globals::default(),

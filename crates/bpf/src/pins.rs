@@ -173,9 +173,14 @@ impl Place {
         self.dir.join(format!("{CALLS}{UNFINISHED}"))
     }
 
+    /// Where tables are pinned.
+    pub(crate) fn maps(&self) -> PathBuf {
+        self.dir.join("maps")
+    }
+
     /// Where a table is pinned.
     pub(crate) fn path_of(&self, map: &str) -> PathBuf {
-        self.dir.join("maps").join(map)
+        self.maps().join(map)
     }
 
     pub(crate) fn map(&self, name: &str) -> Result<MapHandle, PinError> {

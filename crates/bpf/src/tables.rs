@@ -4,6 +4,9 @@
 //! INVARIANT: a slot is written before any workload names it, and emptied only after no workload
 //! names it any more. A program that read the old name in between finds the slot empty, or with
 //! another number in its header, and reads the workload's entry again.
+//!
+//! Tables are pinned, each under a name of its own, while they are in a slot: the next agent has to read
+//! what is in them, and only who has `CAP_SYS_ADMIN` gets a map by its number.
 
 use crate::abi;
 use crate::kernel::ApplyError;
@@ -12,8 +15,10 @@ use gorget_engine::{ContentId, Ruleset};
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use std::collections::{HashMap, HashSet};
+use std::io::{self, ErrorKind};
 use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
 
 /// Names a ruleset in the kernel and in events; never used twice while the agent runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +40,8 @@ struct Shelf {
     next: u32,
     /// Bytes of a value, slack included.
     value_size: u32,
+    /// Where tables are pinned, up to the number of the slot; none: nobody comes after this agent.
+    pins: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -81,15 +88,19 @@ impl Place {
 }
 
 impl Tables {
-    /// `maps` in the order of [`SizeClass::ALL`].
-    pub(crate) fn new(maps: [MapHandle; 4], slack: u32) -> Self {
-        let mut sizes = SizeClass::ALL.map(|c| c.bytes() + slack).into_iter();
+    /// `maps` in the order of [`SizeClass::ALL`]. `pins`: the directory in which tables are pinned.
+    pub(crate) fn new(maps: [MapHandle; 4], slack: u32, pins: Option<&Path>) -> Self {
+        let mut classes = SizeClass::ALL.into_iter();
         Self {
-            shelves: maps.map(|map| Shelf {
-                map,
-                free: Vec::new(),
-                next: 0,
-                value_size: sizes.next().unwrap_or(0),
+            shelves: maps.map(|map| {
+                let class = classes.next().unwrap_or(SizeClass::M32);
+                Shelf {
+                    map,
+                    free: Vec::new(),
+                    next: 0,
+                    value_size: class.bytes() + slack,
+                    pins: pins.map(|dir| dir.join(format!("table-{}-", class.number()))),
+                }
             }),
             installed: HashMap::new(),
             next_number: 1,
@@ -220,18 +231,18 @@ impl Shelf {
     fn content(&self, slot: u32) -> Result<ContentId, ApplyError> {
         let doing = "reading a ruleset's table";
         let failed = |source| ApplyError::Map { doing, source };
-        let missing = || {
-            failed(libbpf_rs::Error::from(std::io::Error::from(
-                std::io::ErrorKind::NotFound,
-            )))
-        };
+        let missing = || failed(libbpf_rs::Error::from(io::Error::from(ErrorKind::NotFound)));
         let id = self
             .map
             .lookup(&slot.to_ne_bytes(), MapFlags::ANY)
             .map_err(failed)?
             .and_then(|id| id.first_chunk().copied().map(u32::from_ne_bytes))
             .ok_or_else(missing)?;
-        let table = MapHandle::from_map_id(id)
+        let inner = match self.pin_of(slot) {
+            Some(pin) if pin.exists() => MapHandle::from_pinned_path(pin),
+            Some(_) | None => MapHandle::from_map_id(id),
+        };
+        let table = inner
             .and_then(|inner| inner.lookup(&0u32.to_ne_bytes(), MapFlags::ANY))
             .map_err(failed)?
             .ok_or_else(missing)?;
@@ -247,9 +258,34 @@ impl Shelf {
         let doing = "removing a ruleset's table that nobody uses";
         let failed = |source| ApplyError::Map { doing, source };
         let key = slot.to_ne_bytes();
-        match self.map.lookup(&key, MapFlags::ANY).map_err(failed)? {
-            Some(_) => self.map.delete(&key).map_err(failed),
-            None => Ok(()),
+        if self
+            .map
+            .lookup(&key, MapFlags::ANY)
+            .map_err(failed)?
+            .is_some()
+        {
+            self.map.delete(&key).map_err(failed)?;
+        }
+        self.unpin(slot)
+    }
+
+    fn pin_of(&self, slot: u32) -> Option<PathBuf> {
+        let mut name = self.pins.clone()?.into_os_string();
+        name.push(slot.to_string());
+        Some(name.into())
+    }
+
+    /// Also of what a killed agent has left.
+    fn unpin(&self, slot: u32) -> Result<(), ApplyError> {
+        let Some(pin) = self.pin_of(slot) else {
+            return Ok(());
+        };
+        match std::fs::remove_file(pin) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(ApplyError::Map {
+                doing: "unpinning a ruleset's table",
+                source: error.into(),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -280,7 +316,7 @@ impl Shelf {
             sz: size_of::<bpf_map_create_opts>() as libbpf_rs::libbpf_sys::size_t,
             ..Default::default()
         };
-        let inner = MapHandle::create(
+        let mut inner = MapHandle::create(
             MapType::Array,
             Some("ruleset"),
             4,
@@ -298,6 +334,12 @@ impl Shelf {
         inner
             .freeze()
             .map_err(failed("freezing a ruleset's table"))?;
+        if let Some(pin) = self.pin_of(slot) {
+            self.unpin(slot)?;
+            inner
+                .pin(pin)
+                .map_err(failed("pinning a ruleset's table"))?;
+        }
         self.map
             .update(
                 &slot.to_ne_bytes(),
@@ -314,6 +356,7 @@ impl Shelf {
                 doing: "removing a ruleset's table",
                 source,
             })?;
+        self.unpin(slot)?;
         self.free.push(slot);
         Ok(())
     }
