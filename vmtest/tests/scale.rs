@@ -149,16 +149,23 @@ fn in_group(group: &Path, then: &str) -> Command {
     shell
 }
 
+/// Past the test harness, which keeps what passing tests print.
+fn say(line: &str) {
+    let mut console = std::io::stdout().lock();
+    console.write_all(format!("\n{line}\n").as_bytes()).unwrap();
+    console.flush().unwrap();
+}
+
 /// The median and the longest, in milliseconds.
 fn figures(what: &str, mut took: Vec<Duration>) {
     took.sort_unstable();
     let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
-    println!(
+    say(&format!(
         "FIGURE {what}: median {} ms, longest {} ms, of {}",
         median.as_millis(),
         longest.as_millis(),
         took.len()
-    );
+    ));
 }
 
 /// A number of KiB in a file of `/proc`.
@@ -217,9 +224,11 @@ fn five_hundred_pods_have_the_rules_of_a_thousand_policies_and_every_change_of_t
     let config = format!("kubernetes: {{kubeconfig: {FOR_AGENT}, node: {NODE}}}");
     let mut agent = Agent::start(&config);
     let all = format!("{PODS} pods of this node and {} policies", 2 * PODS);
-    println!("the agent is ready; expected of the cluster: {all}");
+    say(&format!(
+        "the agent is ready; expected of the cluster: {all}"
+    ));
     let resident = |agent: &Agent| kib(&format!("/proc/{}/status", agent.pid()), "VmRSS:");
-    println!("FIGURE agent alone: {} KiB", resident(&agent));
+    say(&format!("FIGURE agent alone: {} KiB", resident(&agent)));
     // The last policy is known when a pod of it is denied; those before it came with it.
     let took: Vec<_> = simulated.iter().map(Simulated::announce).collect();
     figures("a container announced, until its rules are in force", took);
@@ -227,11 +236,11 @@ fn five_hundred_pods_have_the_rules_of_a_thousand_policies_and_every_change_of_t
         it.wait_until(&own(at), true);
         assert!(!it.is_denied(&own((at + 1) % PODS)), "{at}: of another pod");
     }
-    println!(
+    say(&format!(
         "FIGURE with all: agent {} KiB, machine {} KiB more than before",
         resident(&agent),
         used().saturating_sub(before)
-    );
+    ));
 
     let step = PODS / CHANGES;
     let changed = simulated.iter().step_by(step);
@@ -270,14 +279,17 @@ fn five_hundred_pods_have_the_rules_of_a_thousand_policies_and_every_change_of_t
     for it in simulated.iter().skip(1).step_by(step) {
         it.wait_until(COMMON, true);
     }
-    println!(
+    say(&format!(
         "FIGURE a policy for all pods, until {CHANGES} of them have it: {} ms",
         began.elapsed().as_millis()
-    );
+    ));
     for it in &simulated {
         it.wait_until(COMMON, true);
     }
-    println!("FIGURE at the end: agent {} KiB", resident(&agent));
+    say(&format!(
+        "FIGURE at the end: agent {} KiB",
+        resident(&agent)
+    ));
     drop(held);
     let any = simulated.iter().skip(1).step_by(step);
     for it in any {
