@@ -14,7 +14,7 @@ const EXECS: usize = 20_000;
 /// In as many parts, one after the other, so that the answer to none takes longer than a test waits.
 const PARTS: usize = 10;
 /// What the agent may have in memory at most besides pages of files, in KiB. Those are its program and the
-/// ring buffers: 28 MiB of this checked build, 25 MiB of a released one, which so stays under 40 MiB.
+/// ring buffers: 28 MiB of this checked build, 25 MiB of a released one, of which 40 MiB is the goal.
 const MEMORY: u64 = 15 * 1024;
 
 const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
