@@ -558,6 +558,12 @@ fn enforce(
                     hook.name, hook.instead
                 ));
             }
+            if !kernel.lists_programs() {
+                reporter.warn(
+                    "the kernel lists loaded programs only to who has CAP_SYS_ADMIN: losses of the stage \
+                     `skipped` and what hooks cost are not known",
+                );
+            }
             let enforcer = Enforcer::new(kernel, setup);
             if loaded.send(Ok((reader, beginnings))).is_ok() {
                 enforcer.run(commands);

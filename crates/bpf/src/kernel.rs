@@ -586,6 +586,12 @@ impl Kernel {
         Ok(counts.sum())
     }
 
+    /// Whether the kernel tells of the programs that are loaded, which takes `CAP_SYS_ADMIN`
+    /// (`BPF_PROG_GET_NEXT_ID`). Otherwise nobody knows how often it left one out, nor what they cost.
+    pub fn lists_programs(&self) -> bool {
+        ProgInfoIter::default().any(|program| self.program_ids.contains(&program.id))
+    }
+
     /// How often the kernel has left out one of the programs.
     fn count_skipped(&self) -> u64 {
         let now = skipped_by(|id| {

@@ -184,12 +184,12 @@ fn cut_torn_line(file: &File, path: &Path) -> io::Result<()> {
     let from = length.saturating_sub(LONGEST);
     let mut end = vec![0; usize::try_from(length - from).unwrap_or(usize::MAX)];
     File::open(path)?.read_exact_at(&mut end, from)?;
-    let after = end.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
-    match after.map_or(Ok(0), u64::try_from) {
-        Ok(0) if from > 0 => Ok(()),
-        Ok(whole) if from + whole < length => file.set_len(from + whole),
-        _ => Ok(()),
+    let torn = end.iter().rev().take_while(|byte| **byte != b'\n').count();
+    let whole = length.saturating_sub(u64::try_from(torn).unwrap_or(u64::MAX));
+    if torn == 0 || (whole == from && from > 0) {
+        return Ok(());
     }
+    file.set_len(whole)
 }
 
 #[cfg(test)]
