@@ -223,13 +223,8 @@ fn five_hundred_pods_have_the_rules_of_a_thousand_policies_and_every_change_of_t
     let before = used();
     let config = format!("kubernetes: {{kubeconfig: {FOR_AGENT}, node: {NODE}}}");
     let mut agent = Agent::start(&config);
-    let all = format!("{PODS} pods of this node and {} policies", 2 * PODS);
-    say(&format!(
-        "the agent is ready; expected of the cluster: {all}"
-    ));
     let resident = |agent: &Agent| kib(&format!("/proc/{}/status", agent.pid()), "VmRSS:");
     say(&format!("FIGURE agent alone: {} KiB", resident(&agent)));
-    // The last policy is known when a pod of it is denied; those before it came with it.
     let took: Vec<_> = simulated.iter().map(Simulated::announce).collect();
     figures("a container announced, until its rules are in force", took);
     for (at, it) in simulated.iter().enumerate() {
