@@ -38,7 +38,7 @@ const LEFT_OUT: [(&str, usize); 12] = [
     ("presets", 7),
     ("protocols", 3),
     ("queries", 12),
-    ("system calls", 16),
+    ("system calls", 21),
     ("terminals", 8),
     ("the kernel's own files", 12),
     ("the runtime is not confined", 2),

@@ -13,9 +13,9 @@ const OPENS: usize = 200_000;
 const EXECS: usize = 20_000;
 /// In as many parts, one after the other, so that the answer to none takes longer than a test waits.
 const PARTS: usize = 10;
-/// What the agent may have in memory at most besides pages of files, in KiB. Those are its program and the
-/// ring buffers: 28 MiB of this checked build, 25 MiB of a released one, of which 40 MiB is the goal.
-const MEMORY: u64 = 15 * 1024;
+/// What the agent may have in memory at most, in KiB: 40 MiB, and 2 by which this checked build's program
+/// is larger in memory than a released one.
+const MEMORY: u64 = 42 * 1024;
 
 const POLICY: &str = "apiVersion: security.kubearmor.com/v1\nkind: KubeArmorPolicy\n\
     metadata: {name: watched}\nspec:\n  selector: {matchLabels: {app: storm}}\n  action: Audit\n  \
@@ -44,15 +44,12 @@ impl Delivered {
     }
 }
 
-/// In KiB: the most that was resident, and how much of what is now are pages of files.
-fn memory(agent: &Agent) -> (u64, u64) {
+/// The most that was resident, in KiB.
+fn memory(agent: &Agent) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
-    let kib = |field: &str| -> u64 {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.unwrap()
-    };
-    (kib("VmHWM:"), kib("RssFile:"))
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap()
 }
 
 /// The numbers of "N operations were visible: N logged, N repeated, N lost".
@@ -93,7 +90,7 @@ fn in_a_storm_every_alert_comes_and_every_operation_is_accounted_for() {
             assert_eq!(actor.perform("/actor", operation, &storm), Done::Passed);
         }
     }
-    let (most, files) = memory(&agent);
+    let most = memory(&agent);
     drop(actor);
     drop(container);
     // What a stopped agent has told is all there is.
@@ -116,9 +113,7 @@ fn in_a_storm_every_alert_comes_and_every_operation_is_accounted_for() {
         }
         assert!(!message.contains("stage `ring_full`"), "{message}");
     }
-    println!(
-        "{attempted} attempted: {delivered:?}, {lost} lost, {skipped} skipped, {most} KiB, {files} of files"
-    );
+    println!("{attempted} attempted: {delivered:?}, {lost} lost, {skipped} skipped, {most} KiB");
     assert_eq!(file_alerts, opens / FILES);
     assert_eq!(delivered.alerts, (opens + execs) / FILES);
     assert_eq!(attempted, sent + repeated + lost);
@@ -126,6 +121,5 @@ fn in_a_storm_every_alert_comes_and_every_operation_is_accounted_for() {
     // Opening, starting and ending, at least.
     assert!(attempted + skipped >= opens + 2 * execs, "{attempted}");
     assert!(delivered.logs < attempted / 4, "{delivered:?}");
-    let own = most.saturating_sub(files);
-    assert!(own < MEMORY, "{own} KiB, and {files} of files");
+    assert!(most < MEMORY, "{most} KiB");
 }
