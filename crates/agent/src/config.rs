@@ -33,7 +33,7 @@ const DEFAULT_POLICIES: &str = "/etc/gorget/policies";
 /// What is kept of the latest events unless configured: some minutes of what people look into, at a
 /// tenth of the memory that the agent may take.
 const HISTORY_EVENTS: usize = 4_096;
-const HISTORY_BYTES: usize = 2 << 20;
+const HISTORY_BYTES: usize = 4 << 20;
 
 /// COMPAT: what KubeArmor logs of containers unless configured. Of the host it is nothing here, as
 /// there in a cluster.

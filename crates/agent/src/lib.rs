@@ -22,6 +22,7 @@ mod durable;
 mod enforcer;
 mod listen;
 mod logs;
+mod memory;
 mod outputs;
 mod policies;
 mod reload;

@@ -10,6 +10,7 @@ use crate::costs::Costs;
 use crate::enforcer::{Command, Enforcer, Published, Setup, lock};
 use crate::listen::HealthPort;
 use crate::logs;
+use crate::memory;
 use crate::outputs::{self, Outputs};
 use crate::reload;
 use crate::report::Reporter;
@@ -67,7 +68,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Runs the agent until a signal ends it.
 pub fn run(args: Args) -> ExitCode {
-    run_daemon(|| start(&args))
+    let arenas = memory::share_one_arena();
+    run_daemon(|| {
+        if let Err(why) = arenas {
+            tracing::warn!("{why}: more of it stays in use");
+        }
+        start(&args)
+    })
 }
 
 fn start(args: &Args) -> anyhow::Result<()> {
@@ -294,12 +301,9 @@ async fn live(
         log_readers,
         published,
     };
-    let wanted = Wanted {
-        programs,
-        hashes: config.hashes,
-    };
+    let hashes = config.hashes;
     let enforcer = thread("enforcer", move || {
-        enforce(setup, wanted, &received, loaded)
+        enforce(setup, programs, hashes, &received, loaded)
     })?;
     let (reader, beginnings) = reader.await.context("the enforcer ended")??;
     let reading = Arc::new(AtomicBool::new(true));
@@ -523,24 +527,18 @@ async fn serve_health(
     Ok(())
 }
 
-/// What is to be in the kernel.
-struct Wanted {
-    programs: Programs,
-    /// Hashes of what is executed.
-    hashes: bool,
-}
-
-/// The body of the thread that owns the kernel side.
+/// The body of the thread that owns the kernel side. `hashes`: of what is executed.
 fn enforce(
     setup: Setup,
-    wanted: Wanted,
+    programs: Programs,
+    hashes: bool,
     commands: &Receiver<Command>,
     loaded: oneshot::Sender<anyhow::Result<(Reader, Beginnings)>>,
 ) {
     let reporter = setup.reporter.clone();
-    let kernel = Kernel::load(wanted.programs).and_then(|mut kernel| {
-        if wanted.hashes {
-            hash_programs(&mut kernel, wanted.programs, &reporter);
+    let kernel = Kernel::load(programs).and_then(|mut kernel| {
+        if hashes {
+            hash_programs(&mut kernel, programs, &reporter);
         }
         Ok((kernel.reader()?, kernel.beginnings()?, kernel))
     });
